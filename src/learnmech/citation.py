@@ -1,0 +1,62 @@
+"""What to cite: the works behind the measurements of a run, as BibTeX."""
+
+import json
+from collections.abc import Iterable
+
+import xarray as xr
+
+from learnmech import __version__
+from learnmech.errors import InputError
+
+WORKS: dict[str, str] = {
+    "learnmech": f"""@software{{learnmech,
+  title   = {{learnmech: learning mechanics for PyTorch}},
+  author  = {{{{The learnmech authors}}}},
+  version = {{{__version__}}},
+  license = {{Apache-2.0}}
+}}""",
+    "shi2024": """@article{shi2024spring,
+  title         = {A spring-block theory of feature learning in deep neural networks},
+  author        = {Shi, Cheng and Pan, Liming and Dokmani{\\'c}, Ivan},
+  year          = {2024},
+  journal       = {arXiv preprint arXiv:2407.19353},
+  eprint        = {2407.19353},
+  archivePrefix = {arXiv}
+}""",
+    "he2023": """@article{he2023law,
+  title         = {A law of data separation in deep learning},
+  author        = {He, Hangfeng and Su, Weijie J.},
+  year          = {2023},
+  journal       = {Proceedings of the National Academy of Sciences},
+  eprint        = {2210.17020},
+  archivePrefix = {arXiv}
+}""",
+}
+
+
+def cite(source: xr.Dataset | str | Iterable[str] | None = None) -> str:
+    """Give the BibTeX entries to cite.
+
+    Args:
+        source: a history (the works behind its measurements), one key or several (``shi2024``), or None for all.
+
+    Returns:
+        BibTeX, learnmech first.
+
+    Raises:
+        InputError: for an unknown key.
+
+    Example:
+        >>> print(cite("shi2024").splitlines()[6])
+        @article{shi2024spring,
+    """
+    if isinstance(source, xr.Dataset):
+        keys = list(json.loads(source.attrs.get("citations", "[]")))
+    elif source is None:
+        keys = list(WORKS)
+    else:
+        keys = [source] if isinstance(source, str) else list(source)
+    unknown = [key for key in keys if key not in WORKS]
+    if unknown:
+        raise InputError(f"unknown works {', '.join(unknown)}; known are {', '.join(WORKS)}.")
+    return "\n\n".join(WORKS[key] for key in dict.fromkeys(["learnmech", *keys]))
