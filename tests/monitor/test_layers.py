@@ -168,8 +168,8 @@ def test_labels_that_fit_no_layer_are_refused_and_others_can_be_given():
     x, pixels = torch.randn(8, 1, 6, 6), torch.randint(0, 3, (8, 6, 6))
     with pytest.raises(InputError, match=r"(?s)does not begin with the 252 labels of the 7 samples.*labels=\.\.\."):
         watch(net, (x, pixels), F.cross_entropy)
-    whole = watch(net, (x, pixels), F.cross_entropy, labels=torch.arange(8) % 2).history
-    parts = watch(net, (x, pixels), F.cross_entropy, labels=torch.arange(8) % 2, chunk_size=3).history
+    whole = watch(net, (x, pixels), F.cross_entropy, labels=torch.arange(8) % 2, measures="full").history
+    parts = watch(net, (x, pixels), F.cross_entropy, labels=torch.arange(8) % 2, measures="full", chunk_size=3).history
     assert whole.layer.values.tolist() == ["input", "0", "2"]
     for name in ("loss", "load", "gradient_norm"):
         assert abs(parts[name] - whole[name]).max() < 1e-5

@@ -130,7 +130,7 @@ def test_grad_scaler_neither_scales_the_probe_nor_counts_skipped_steps(fused):
     case = zoo.make("mlp")
     optimizer = torch.optim.AdamW(case.model.parameters(), lr=1e-3, fused=fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    monitor = watch(case.model, case.probe, case.loss, optimizer=optimizer, every=1)
+    monitor = watch(case.model, case.probe, case.loss, optimizer=optimizer, every=1, measures="full")
     for step in range(3):
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
@@ -142,7 +142,7 @@ def test_grad_scaler_neither_scales_the_probe_nor_counts_skipped_steps(fused):
         scaler.update()
     assert steps_of(monitor) == [0, 1, 2]
     scaled = monitor.history
-    plain = watch(case.model, case.probe, case.loss).history
+    plain = watch(case.model, case.probe, case.loss, measures="full").history
     np.testing.assert_array_equal(scaled["gradient_norm"].values[-1], plain["gradient_norm"].values[0])
 
 

@@ -66,6 +66,22 @@ def test_light_measures_the_forward_pass_only():
     assert not {"gradient_norm", "leverage", "update_ratio"} & set(run.data_vars)
 
 
+def test_standard_adds_the_update_without_a_backward_pass():
+    case = zoo.make("mlp")
+    case.model[4].requires_grad_(False)
+    optimizer = torch.optim.SGD(
+        [{"params": case.model[0].parameters(), "lr": 0.0}, {"params": case.model[6].parameters()}], lr=0.1
+    )
+    monitor = watch(case.model, case.probe, case.loss, optimizer=optimizer, every=1, measures="standard")
+    assert not {"gradient_norm", "leverage"} & set(monitor.history.data_vars)
+    case.loss(case.forward(), case.probe[1]).backward()
+    optimizer.step()
+    found = codes(monitor)
+    assert found["vitals.no_update"].layers == ("0",)
+    assert found["vitals.frozen"].layers == ("4",)
+    assert monitor.history["update_ratio"].sel(step=1, layer="6") > 0
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.complex64])
 def test_norms_of_any_precision(dtype):
     tensor = torch.randn(7, 5, generator=torch.Generator().manual_seed(0)).to(dtype)

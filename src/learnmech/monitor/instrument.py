@@ -165,12 +165,12 @@ def load_object(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def make_instrument(name: str, level: Level = "standard") -> Instrument:
+def make_instrument(name: str, level: Level = "full") -> Instrument:
     """Make a known instrument.
 
     Args:
         name: one of the table.
-        level: how much it shall measure.
+        level: how much it shall measure; everything it can, unless a preset asks for less.
 
     Returns:
         The instrument.

@@ -14,6 +14,7 @@ from learnmech.monitor.layers import LayerChoice
 from learnmech.monitor.norms import joint_norms, squared_norm
 from learnmech.monitor.probe import Probe
 from learnmech.monitor.snapshot import Chunk, Snapshot
+from learnmech.monitor.vital_findings import read_vitals
 
 _SOURCE = "the training run"
 _GLANCE = 32  # samples looked at before a unit is suspected to be dead
@@ -26,6 +27,14 @@ _FORWARD = {
         _SOURCE,
     ),
     "weight_norm": Variable(("layer",), "Euclidean norm of the layer's parameters", "units of the parameters", _SOURCE),
+}
+_UPDATES = {
+    "update_ratio": Variable(
+        ("layer",),
+        "size of the latest parameter update relative to the parameters",
+        "about 1e-3 a step is common; above 1e-1 is violent, NaN where no step was watched",
+        _SOURCE,
+    ),
 }
 _BACKWARD = {
     "gradient_norm": Variable(
@@ -40,12 +49,6 @@ _BACKWARD = {
         "units of the loss",
         "Cauchy-Schwarz: |dL| <= |dL/df| |df|",
     ),
-    "update_ratio": Variable(
-        ("layer",),
-        "size of the latest parameter update relative to the parameters",
-        "about 1e-3 a step is common; above 1e-1 is violent, NaN where no step was watched",
-        _SOURCE,
-    ),
 }
 
 
@@ -53,7 +56,8 @@ class VitalsInstrument:
     """Measures sizes: is every layer alive, does it get a gradient, does it move.
 
     Args:
-        level: ``light`` measures the forward pass only; ``standard`` and ``full`` also gradients and updates.
+        level: ``light`` measures the forward pass only, ``standard`` also the update by the latest optimizer step, ``full``
+            also gradients.
     """
 
     name = "vitals"
@@ -66,11 +70,13 @@ class VitalsInstrument:
     }
 
     def __init__(self, level: Level = "standard") -> None:
-        self.needs_backward = self.needs_updates = level != "light"
+        self.needs_updates = level != "light"
+        self.needs_backward = level == "full"
 
     def variables(self) -> Mapping[str, Variable]:
         """Describe what is measured."""
-        return {**_FORWARD, **(_BACKWARD if self.needs_backward else {})}
+        updates = _UPDATES if self.needs_updates else {}
+        return {**_FORWARD, **updates, **(_BACKWARD if self.needs_backward else {})}
 
     def start(self, probe: Probe, layers: LayerChoice) -> "_VitalsMeter":
         """Begin one probe."""
@@ -85,12 +91,7 @@ class VitalsInstrument:
         Returns:
             Findings at the last step.
         """
-        last = history.isel(step=-1)
-        names = [str(name) for name in history["layer"].values]
-        findings = [*_read_loss(history), *_read_dead(last, names)]
-        if "gradient_norm" in history:
-            findings += _read_gradients(history, names)
-        return findings
+        return read_vitals(history)
 
     def figures(self, history: xr.Dataset) -> Sequence[Figure]:
         """Draw dead units and updates over training.
@@ -200,129 +201,3 @@ class _LiveUnits:
 
     def dead_fraction(self) -> float:
         return 1 - float(self._alive.double().mean())
-
-
-def _read_loss(history: xr.Dataset) -> list[Finding]:
-    loss = history["loss"].values
-    if np.isfinite(loss[-1]):
-        return []
-    first_bad = int(history["step"].values[np.flatnonzero(~np.isfinite(loss))[0]])
-    return [
-        Finding(
-            "vitals.loss_not_finite",
-            "the loss is not a number",
-            "The loss on the probe is NaN or infinite: numbers overflowed in the model or training diverged.",
-            "problem",
-            f"first seen at step {first_bad}",
-            "sure",
-            ("lower the learning rate or warm it up", "clip gradients", "check the inputs for NaN"),
-        )
-    ]
-
-
-def _read_dead(last: xr.Dataset, names: list[str]) -> list[Finding]:
-    dead = last["dead_fraction"].values
-    roles = last["role"].values
-    findings = []
-    gone = [name for name, share, role in zip(names, dead, roles, strict=True) if share == 1 and role != "input"]
-    if gone:
-        findings.append(
-            Finding(
-                "vitals.dead_layer",
-                "dead layer",
-                "These layers give the same output for every sample: nothing about the input gets past them.",
-                "problem",
-                ", ".join(gone),
-                "sure",
-                ("lower the learning rate", "use a leaky activation", "check the initial scale of these layers"),
-                tuple(gone),
-            )
-        )
-    many = [
-        (name, share)
-        for name, share, role in zip(names, dead, roles, strict=True)
-        if 0.5 <= share < 1 and role == "block"
-    ]
-    if many:
-        findings.append(
-            Finding(
-                "vitals.dead_units",
-                "many dead units",
-                "At least half of the units of these layers do not respond to any probe sample.",
-                "warning",
-                ", ".join(f"{name} {share:.0%}" for name, share in many),
-                "likely",
-                ("lower the learning rate", "use a leaky activation", "normalise before the activation"),
-                tuple(name for name, _ in many),
-            )
-        )
-    return findings
-
-
-def _read_gradients(history: xr.Dataset, names: list[str]) -> list[Finding]:
-    last = history.isel(step=-1)
-    gradient, weight = last["gradient_norm"].values, last["weight_norm"].values
-    findings = []
-    silent = [name for name, value in zip(names, gradient, strict=True) if value == 0]
-    if silent:
-        findings.append(
-            Finding(
-                "vitals.no_gradient",
-                "no gradient",
-                "The loss does not depend on the parameters of these layers at all: they cannot learn.",
-                "problem",
-                ", ".join(silent),
-                "sure",
-                ("look for dead units behind them", "look for a detach or a zero-initialised layer behind them"),
-                tuple(silent),
-            )
-        )
-    frozen = [name for name, g, w in zip(names, gradient, weight, strict=True) if np.isnan(g) and np.isfinite(w)]
-    if frozen:
-        findings.append(
-            Finding(
-                "vitals.frozen",
-                "frozen layers",
-                "These layers have parameters but none that is trained; what they contribute does not change by learning.",
-                "note",
-                ", ".join(frozen),
-                "sure",
-                (),
-                tuple(frozen),
-            )
-        )
-    blocks = last["role"].values == "block"
-    leverage = np.where(blocks & np.isfinite(last["leverage"].values), last["leverage"].values, np.nan)
-    if np.isfinite(leverage).sum() >= 2 and np.nanmax(leverage) > 0:
-        ratio = np.nanmin(leverage) / np.nanmax(leverage)
-        if ratio < 1e-4:
-            weakest = names[int(np.nanargmin(leverage))]
-            findings.append(
-                Finding(
-                    "vitals.uneven_leverage",
-                    "the signal vanishes over depth",
-                    f"The loss depends {1 / max(ratio, 1e-300):.0e} times less on the output of {weakest} than on that of "
-                    f"{names[int(np.nanargmax(leverage))]}.",
-                    "warning",
-                    f"leverage {np.nanmin(leverage):.1e} against {np.nanmax(leverage):.1e}",
-                    "likely",
-                    ("normalise between layers", "add skip connections", "change the initial scale"),
-                    (weakest,),
-                )
-            )
-    update = last["update_ratio"].values
-    violent = [(name, value) for name, value in zip(names, update, strict=True) if value > 0.1]
-    if violent:
-        findings.append(
-            Finding(
-                "vitals.violent_update",
-                "violent updates",
-                "One optimizer step changes the weights of these layers by more than a tenth of their size.",
-                "warning",
-                ", ".join(f"{name} {value:.2g}" for name, value in violent),
-                "likely",
-                ("lower the learning rate of these layers", "warm the learning rate up"),
-                tuple(name for name, _ in violent),
-            )
-        )
-    return findings

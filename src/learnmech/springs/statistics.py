@@ -1,5 +1,6 @@
 """Means and scatter of groups of samples, gathered in a stream: the one state behind every separation measure."""
 
+import threading
 from collections.abc import Iterator
 from typing import Self
 
@@ -13,6 +14,7 @@ ROUNDING = (100 * torch.finfo(torch.float64).eps) ** 2
 _CANCELLATION = 1e-3
 # Numbers in a block that is worked on at a time: a megabyte in float64.
 _BLOCK = 2**17
+_LOCAL = threading.local()  # one such block for each thread, made when first needed
 
 
 class GroupStatistics:
@@ -29,15 +31,15 @@ class GroupStatistics:
         means: group means minus ``reference``, shape (groups, features), float64.
         scatters: summed squared distances to the group mean, shape (groups,), float64.
         reference: the point that means are relative to, shape (features,), float64.
-        factor: None, or rows :math:`R` with :math:`R^T R = \sum_g \sum_i (h_i - m_g)(h_i - m_g)^T`: the deviations
-            themselves while they are fewer than twice the features, a triangular factor of them from then on.
+        factor: None, or blocks of rows :math:`R` with :math:`R^T R = \sum_g \sum_i (h_i - m_g)(h_i - m_g)^T`: the
+            deviations themselves, and, once merging makes them more than twice the features, a triangular factor of them.
     """
 
     counts: Float[Tensor, "groups"]
     means: Float[Tensor, "groups features"]
     scatters: Float[Tensor, "groups"]
     reference: Float[Tensor, "features"]
-    factor: Float[Tensor, "rows features"] | None
+    factor: tuple[Float[Tensor, "rows features"], ...] | None
 
     def __init__(self, groups: int, features: int, *, reference: Tensor) -> None:
         device = reference.device
@@ -102,7 +104,7 @@ class GroupStatistics:
             if keep_factor:
                 deviations.append(rows.clone())
         if keep_factor:
-            self._set_factor(*deviations)
+            self.factor = tuple(deviations)
 
     def merge(self, other: "GroupStatistics") -> Self:
         """Add the samples of ``other``, group by group.
@@ -121,7 +123,7 @@ class GroupStatistics:
         weights = self.counts * other.counts / safe
         self.scatters = self.scatters + other.scatters + weights * torch.linalg.vecdot(difference, difference)
         if self.factor is not None and other.factor is not None:
-            self._set_factor(self.factor, other.factor, weights.sqrt()[:, None] * difference)
+            self.factor = _compressed((*self.factor, *other.factor, weights.sqrt()[:, None] * difference))
         self.means = torch.where(
             (self.counts == 0)[:, None], theirs, self.means + (other.counts / safe)[:, None] * difference
         )
@@ -148,14 +150,8 @@ class GroupStatistics:
             0, target, self.scatters[kept] + counts * torch.linalg.vecdot(deviations, deviations)
         )
         if self.factor is not None and bool(kept.all()):
-            pooled._set_factor(self.factor, counts.sqrt()[:, None] * deviations)
+            pooled.factor = (*self.factor, counts.sqrt()[:, None] * deviations)
         return pooled
-
-    def _set_factor(self, *rows: Tensor) -> None:
-        factor = torch.cat(rows) if len(rows) > 1 else rows[0]
-        if len(factor) > 2 * factor.shape[1]:
-            factor = torch.linalg.qr(factor, mode="r").R
-        self.factor = factor
 
     def between(self) -> Float[Tensor, "groups features"]:
         r"""Compute the rows :math:`B_k = \sqrt{n_k / N} (m_k - m)`, so that :math:`S_b = B^T B`.
@@ -196,21 +192,33 @@ class GroupStatistics:
         kept[most:] = False
         if bool(singular.square().sum() <= ROUNDING * within / total) or not bool(kept.any()):
             return log_ratio(within, torch.zeros_like(within))
-        projected = self.factor @ (directions[kept] / singular[kept][:, None]).T
-        ratio = projected.square().sum() / total
+        projection = (directions[kept] / singular[kept][:, None]).T
+        ratio = torch.stack([(rows @ projection).square().sum() for rows in self.factor]).sum() / total
         return torch.where(ratio <= ROUNDING, torch.zeros_like(ratio), ratio).log()
 
 
 def _blocks(samples: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Give the rows in float64, block by block, in memory that the next block overwrites."""
-    # Fresh memory for a float64 copy of all features would cost more than the arithmetic, and double a probe's memory.
-    rows = max(1, _BLOCK // max(samples.shape[1], 1))
-    if samples.device.type != "cpu":
+    # Fresh memory for a float64 copy would cost several times the arithmetic (page faults), and double a probe's memory.
+    width = samples.shape[1]
+    rows = max(1, _BLOCK // max(width, 1))
+    if samples.device.type == "cpu" and width <= _BLOCK:
+        if not hasattr(_LOCAL, "scratch"):
+            _LOCAL.scratch = torch.empty(_BLOCK, dtype=torch.float64, device="cpu")
+        scratch = _LOCAL.scratch[: rows * width].view(rows, width)
+    else:
         rows *= 64
-    scratch = torch.empty(min(rows, len(samples)), samples.shape[1], dtype=torch.float64, device=samples.device)
+        scratch = torch.empty(min(rows, len(samples)), width, dtype=torch.float64, device=samples.device)
     for start in range(0, len(samples), rows):
         part = slice(start, min(start + rows, len(samples)))
         yield part, scratch[: part.stop - start].copy_(samples[part])
+
+
+def _compressed(blocks: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Replace rows by a triangular factor with the same product R^T R where that is much smaller."""
+    if sum(map(len, blocks)) <= 2 * blocks[0].shape[1]:
+        return blocks
+    return (torch.linalg.qr(torch.cat(blocks), mode="r").R,)
 
 
 def log_ratio(within: Tensor, between: Tensor) -> Tensor:
