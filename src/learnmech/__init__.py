@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from learnmech import data, history, monitor, nets, report, springs, training
+    from learnmech import data, experiments, history, monitor, nets, report, springs, training
     from learnmech.citation import cite
     from learnmech.monitor.monitor import Monitor, watch
 
-_SUBMODULES = ("data", "history", "monitor", "nets", "report", "springs", "training")
+_SUBMODULES = ("data", "experiments", "history", "monitor", "nets", "report", "springs", "training")
 _OBJECTS = {
     "Monitor": "learnmech.monitor.monitor",
     "cite": "learnmech.citation",
@@ -25,6 +25,7 @@ __all__ = [
     "__version__",
     "cite",
     "data",
+    "experiments",
     "history",
     "monitor",
     "nets",

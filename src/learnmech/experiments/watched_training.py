@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch._dynamo  # noqa: F401 (the first optimizer imports it anyway, some 2 s: better now than in the middle of a run)
 import xarray as xr
 from torch import nn
 
@@ -275,7 +276,7 @@ def _train_config(settings: WatchSettings, dataset: Dataset) -> TrainConfig:
 
 def _described(settings: WatchSettings, dataset: Dataset) -> dict[str, Any]:
     described = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    for name in ("every", "measures", "optimizer", "lr", "momentum", "weight_decay", "loss", "data_dir"):
+    for name in ("every", "measures", "optimizer", "lr", "momentum", "weight_decay", "loss", "data_dir", "batch"):
         del described[name]  # the monitor notes them itself, or they do not matter
     return {
         **described,

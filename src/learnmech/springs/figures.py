@@ -18,7 +18,7 @@ def draw_load_curves(history: xr.Dataset) -> Figure:
     """
     names = [escape(name) for name in history["layer"].values]
     steps = history["step"].values
-    figure = make_figure("layer", "load D (lower: better separated)", height=460)
+    figure = make_figure("", "load D (lower: better separated)", height=470)
     ghost = history["load"].values
     finite = ghost[np.isfinite(ghost)]
     if "load_held_out" in history:
@@ -50,7 +50,7 @@ def draw_load_curves(history: xr.Dataset) -> Figure:
                 {
                     "active": len(steps) - 1,
                     "currentvalue": {"prefix": "optimizer step ", "font": {"size": 13, "color": INK}},
-                    "pad": {"t": 45, "b": 5},
+                    "pad": {"t": 70, "b": 5},
                     "steps": slider_steps,
                     "ticklen": 0,
                     "minorticklen": 0,
