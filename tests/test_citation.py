@@ -30,3 +30,11 @@ def test_what_instruments_cite_is_known(name):
 def test_unknown_work():
     with pytest.raises(InputError, match="unknown works nobody2000; known are learnmech"):
         lm.cite("nobody2000")
+
+
+def test_a_history_with_works_of_the_users_own_can_still_be_cited():
+    meaning = {"long_name": "loss", "units": "nat", "source": "test"}
+    run = lm.history.build(
+        {"loss": (("step",), [1.0], meaning)}, {"step": [0]}, attributes={"citations": ["me2026", "shi2024"]}
+    )
+    assert "@article{shi2024spring" in lm.cite(run)

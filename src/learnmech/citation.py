@@ -51,7 +51,8 @@ def cite(source: xr.Dataset | str | Iterable[str] | None = None) -> str:
         @article{shi2024spring,
     """
     if isinstance(source, xr.Dataset):
-        keys = list(json.loads(source.attrs.get("citations", "[]")))
+        named = json.loads(source.attrs.get("citations", "[]"))
+        keys = [key for key in named if key in WORKS]  # instruments of the user's own name works unknown here
     elif source is None:
         keys = list(WORKS)
     else:

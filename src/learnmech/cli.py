@@ -103,7 +103,7 @@ def watch_command(
     loss: Annotated[str, typer.Option(help="cross_entropy or mse; empty for what suits the data.")] = "",
     epochs: Annotated[int, typer.Option(min=0, help="Passes over the data.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of weights, batch order, dropout and noise.")] = 0,
-    every: Annotated[int, typer.Option(min=0, help="Optimizer steps between probes; 0 for about 12 in the run.")] = 0,
+    every: Annotated[int, typer.Option(min=0, help="Optimizer steps between probes; 0 for about 10 in the run.")] = 0,
     measures: Annotated[str, typer.Option(help="light, standard or full.")] = "standard",
     out: Annotated[Path, typer.Option(help="Folder for history.nc, report.html and checkpoint.pt.")] = Path(
         "runs/watch"

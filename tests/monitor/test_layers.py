@@ -173,3 +173,20 @@ def test_labels_that_fit_no_layer_are_refused_and_others_can_be_given():
     assert whole.layer.values.tolist() == ["input", "0", "2"]
     for name in ("loss", "load", "gradient_norm"):
         assert abs(parts[name] - whole[name]).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "change", [lambda z: z.transpose(0, 1).transpose(0, 1), lambda z: z.squeeze(-1), lambda z: z.flatten()]
+)
+def test_the_readout_is_found_behind_a_view(change):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.head = nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 1)
+
+        def forward(self, x):
+            return change(self.head(torch.tanh(self.second(torch.tanh(self.first(x))))))
+
+    y = torch.randn(12)
+    monitor = watch(Net(), (torch.randn(12, 4), y), lambda z, y: (z.flatten() - y).square().mean(), measures="light")
+    assert [layer.role for layer in monitor.layers.layers] == ["input", "block", "block", "readout"]

@@ -140,13 +140,12 @@ def examine(
 
 
 def _differentiate(model: nn.Module, probe: tuple[Any, Any], loss: Callable[..., Tensor]) -> None:
-    # On a copy of nothing: gradients are computed and dropped, buffers are put back.
+    # As a training step does, but gradients are dropped, and buffers and random state put back.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    state = torch.get_rng_state()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    value = loss(call_model(model, probe[0]), probe[1])
-    torch.autograd.grad(value, parameters, allow_unused=True)
-    torch.set_rng_state(state)
+    with torch.random.fork_rng():
+        value = loss(call_model(model, probe[0]), probe[1])
+        torch.autograd.grad(value, parameters, allow_unused=True)
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])

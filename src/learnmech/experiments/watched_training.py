@@ -23,7 +23,7 @@ from learnmech.monitor.verdict import Verdict
 from learnmech.nets import CNN, MLP
 from learnmech.training import TrainConfig, Trainer, TrainResult, build_seeded, make_loss
 
-_PROBES = 12
+_PROBES = 10
 """Probes in a run, besides the one before training, unless the user says how often."""
 _HELD_OUT = 2560
 """Test samples on which the held-out curve is measured; the accuracy at the end is of all of them."""
@@ -56,7 +56,7 @@ class WatchSettings:
         loss: ``cross_entropy`` or ``mse``; None for the one that suits the targets.
         epochs: passes over the data.
         seed: of initial weights, batch order, dropout and noise.
-        every: optimizer steps between probes; None for about twelve probes in the run.
+        every: optimizer steps between probes; None for about ten probes in the run.
         measures: preset or instrument of ``watch``.
     """
 

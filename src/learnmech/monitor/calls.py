@@ -34,8 +34,8 @@ class Call:
         children: the calls made inside this one, in order.
         inputs: shape of the first floating input, or None.
         output: shape of the first floating output, or None.
-        source: identity of the first floating input tensor, to follow the flow of data; likewise ``result``.
-        result: identity of the first floating output tensor; ``results`` of all of them.
+        source: identity of the memory of the first floating input, to follow the flow of data through views.
+        result: the same of the first floating output; ``results`` of all of them.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Call:
     children: list["Call"] = field(default_factory=list)
     inputs: tuple[int, ...] | None = None
     output: tuple[int, ...] | None = None
-    source: int | None = None
-    result: int | None = None
-    results: tuple[int, ...] = ()
+    source: tuple[int, int] | None = None
+    result: tuple[int, int] | None = None
+    results: tuple[tuple[int, int], ...] = ()
 
     @property
     def label(self) -> str:
@@ -70,6 +70,13 @@ class Call:
         return isinstance(self.module, nn.Sequential) and type(self.module).forward is nn.Sequential.forward
 
 
+def _identity(tensor: Tensor) -> tuple[int, int]:
+    """Name the memory of a tensor, so that a view of all of it (a reshape, a transpose) counts as the same."""
+    if tensor.layout != torch.strided or tensor.device.type == "meta":
+        return id(tensor), 0
+    return tensor.untyped_storage().data_ptr(), tensor.numel()
+
+
 def record_calls(model: nn.Module, probe: Probe, device: torch.device) -> tuple[Call, bool]:
     """Run the model once on the first samples of the probe and record the tree of calls.
 
@@ -90,12 +97,12 @@ def record_calls(model: nn.Module, probe: Probe, device: torch.device) -> tuple[
     stack: list[Call] = []
     kept: list[Tensor] = []  # tensors must live until the pass is over, or identities could be reused
 
-    def remember(value: Any) -> tuple[tuple[int, ...] | None, int | None]:
+    def remember(value: Any) -> tuple[tuple[int, ...] | None, tuple[int, int] | None]:
         found = first_floating(value)
         if found is None:
             return None, None
         kept.append(found[1])
-        return tuple(found[1].shape), id(found[1])
+        return tuple(found[1].shape), _identity(found[1])
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
         if module is model and not stack:
@@ -110,7 +117,7 @@ def record_calls(model: nn.Module, probe: Probe, device: torch.device) -> tuple[
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         call = stack.pop()
         call.output, call.result = remember(output)
-        call.results = tuple(id(tensor) for _, tensor in tensors_in(output) if tensor.is_floating_point())
+        call.results = tuple(_identity(tensor) for _, tensor in tensors_in(output) if tensor.is_floating_point())
 
     with untouched(model, device), torch.no_grad(), contextlib.ExitStack() as hooks:
         inputs, _, _ = probe.chunk(0, min(TRACED_SAMPLES, probe.samples), device)

@@ -63,8 +63,8 @@ def watch(
         optimizer: whose steps are counted. Without one, call :meth:`Monitor.step` after each step, or
             :meth:`Monitor.observe` whenever you like.
         every: optimizer steps between probes.
-        measures: ``light`` (forward pass only), ``standard`` (with gradients and updates) or ``full``; or names of
-            instruments, or instruments of your own. Prices stand in the documentation.
+        measures: ``light`` (forward pass only), ``standard`` (and the latest update) or ``full`` (and gradients); or names
+            of instruments, which then measure all they can, or instruments of your own. Prices stand in the documentation.
         layers: ``auto``; a module name or glob or several; or a callable ``(name, module) -> bool``.
         sink: callables ``(values, step)`` that get the numbers of each probe, as a dictionary of plain floats.
         held_out: a second batch ``(inputs, targets)`` that was not trained on, for held-out curves.

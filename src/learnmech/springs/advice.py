@@ -13,8 +13,8 @@ _MEANING: dict[Regime, tuple[str, Severity, str]] = {
     "lazy/concave": (
         "lazy",
         "warning",
-        "The load curve is concave: the deep layers separate the classes and the early ones contribute little. In the "
-        "spring-block theory this is strong nonlinearity with little noise; balanced curves usually generalise better.",
+        "The load curve is concave: the deep layers {do} and the early ones contribute little. In the spring-block theory this "
+        "is strong nonlinearity with little noise; balanced curves usually generalise better.",
     ),
     "balanced": (
         "balanced",
@@ -25,8 +25,8 @@ _MEANING: dict[Regime, tuple[str, Severity, str]] = {
     "active/convex": (
         "active",
         "warning",
-        "The load curve is convex: the early layers do the work and the deep ones add little. In the spring-block theory "
-        "this is much noise (dropout, label noise, large steps, small batches) or little nonlinearity.",
+        "The load curve is convex: the early layers {do} and the deep ones add little. In the spring-block theory this is much "
+        "noise (dropout, label noise, large steps, small batches) or little nonlinearity.",
     ),
     "uneven": (
         "uneven",
@@ -37,7 +37,7 @@ _MEANING: dict[Regime, tuple[str, Severity, str]] = {
     "under-trained": (
         "under_trained",
         "warning",
-        "The layers have not separated the classes yet, so the shape of the load curve says nothing about the regime.",
+        "The layers do not {do} yet, so the shape of the load curve says nothing about the regime.",
     ),
     "collapsed": (
         "collapsed",
@@ -51,6 +51,8 @@ _MEANING: dict[Regime, tuple[str, Severity, str]] = {
         "The load curve has no shape that could be read.",
     ),
 }
+_WORK = {True: "separate the classes", False: "bring the targets within reach of a linear read-out"}
+_UNTRIED = " These experiments were on fully connected and convolutional classifiers; for this network it is a guess."
 
 
 def findings_of(history: xr.Dataset, config: Mapping[str, Any], classes: int) -> list[Finding]:
@@ -68,6 +70,12 @@ def findings_of(history: xr.Dataset, config: Mapping[str, Any], classes: int) ->
     shape = shape_at(history, -1, config, classes)
     reading = classify(shape)
     code, severity, meaning = _MEANING[reading.regime]
+    meaning = meaning.format(do=_WORK[classes > 0])
+    confidence = _confidence(reading, history)
+    if reading.regime in ("lazy/concave", "balanced", "active/convex", "uneven") and not _tried(history, classes):
+        meaning += _UNTRIED
+        severity = "note" if severity == "warning" else severity
+        confidence = "weak"
     findings = [
         Finding(
             f"springs.regime.{code}",
@@ -75,7 +83,7 @@ def findings_of(history: xr.Dataset, config: Mapping[str, Any], classes: int) ->
             meaning,
             severity,
             reading.reason,
-            _confidence(reading, history),
+            confidence,
             knobs_for(reading.regime, config),
         )
     ]
@@ -170,6 +178,18 @@ def _confidence(reading: Reading, history: xr.Dataset) -> Confidence:
     return "likely" if known else "weak"
 
 
+def _tried(history: xr.Dataset, classes: int) -> bool:
+    """Whether the network is of a kind that the theory was compared with: a classifier of weight layers in a chain."""
+    if "kinds" not in history.coords:
+        return classes > 0
+    blocks = [
+        str(kinds)
+        for kinds, role in zip(history["kinds"].values, history["role"].values, strict=True)
+        if role == "block"
+    ]
+    return classes > 0 and all(kinds.startswith(("Linear", "Conv")) for kinds in blocks)
+
+
 def _undoing_layers(history: xr.Dataset) -> list[Finding]:
     at = history.isel(step=-1)
     blocks = at["role"].values == "block"
@@ -185,8 +205,8 @@ def _undoing_layers(history: xr.Dataset) -> list[Finding]:
     return [
         Finding(
             "springs.undoing",
-            "layers that undo separation",
-            "After these layers the classes are closer together than before them.",
+            "layers that undo work",
+            "After these layers the load is higher than before them: they undo some of what earlier layers did.",
             "note",
             amounts,
             "sure",
@@ -216,7 +236,7 @@ def _unsettled(history: xr.Dataset, shape: Shape, config: Mapping[str, Any], cla
         Finding(
             "springs.unsettled",
             "still moving",
-            "The total separation still changes by more than a tenth in the last quarter of the run: the regime may change "
+            "The total drop of the load still changes by more than a tenth in the last quarter of the run: the regime may change "
             "with further training.",
             "note",
             f"drop of the load {earlier.gain:.2f} at step {steps[position]}, {shape.gain:.2f} at step {steps[-1]}",
@@ -235,7 +255,7 @@ def _held_out(history: xr.Dataset, reading: Reading, config: Mapping[str, Any], 
             "springs.held_out",
             f"on held-out data the curve is {held_out.regime}",
             "Held-out curves follow the training ones but lie towards convex for nonlinear networks; where they differ, "
-            "part of the separation by the deep layers is memorised.",
+            "part of the work of the deep layers is memorised.",
             "note",
             held_out.reason,
             "sure" if held_out.sure else "likely",

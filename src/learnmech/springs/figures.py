@@ -5,6 +5,7 @@ import xarray as xr
 
 from learnmech.figures import ACCENT, DIVERGING_SCALE, FAINT, INK, SECOND, THIRD, escape, make_figure
 from learnmech.monitor.instrument import Figure
+from learnmech.springs.regime import STRAIGHT_CURVATURE
 
 
 def draw_load_curves(history: xr.Dataset) -> Figure:
@@ -158,7 +159,7 @@ def draw_shape(history: xr.Dataset) -> Figure:
     """
     steps = history["step"].values
     figure = make_figure("optimizer step", "curvature q", height=400)
-    figure.add_hrect(y0=-0.3, y1=0.3, fillcolor=THIRD, opacity=0.10, line_width=0)
+    figure.add_hrect(y0=-STRAIGHT_CURVATURE, y1=STRAIGHT_CURVATURE, fillcolor=THIRD, opacity=0.10, line_width=0)
     error = history["curvature_error"].values
     q = history["curvature"].values
     figure.add_scatter(

@@ -122,7 +122,7 @@ class SpringInstrument:
                 f"the probe has samples of {found} class only ({len(probe.labels)} samples): separation needs at least two "
                 "classes, and some 30 samples of each."
             )
-        self._groups[probe] = _Groups(probe.labels)
+        self._groups[probe] = _Groups(probe.labels, probe.labels_per_sample)
         return _SeparationMeter(self._groups[probe], layers, pinv=self._pinv)
 
     def read(self, history: xr.Dataset) -> Sequence[Finding]:
@@ -205,12 +205,15 @@ def _half_difference(values: np.ndarray) -> np.ndarray:
 class _Groups:
     """The samples of a probe by fold and class: group = fold * classes + class, -1 for samples that are left out."""
 
-    def __init__(self, labels: Tensor) -> None:
+    def __init__(self, labels: Tensor, per_sample: int) -> None:
         counted = labels != IGNORED_LABEL
         classes, index = torch.unique(labels[counted], return_inverse=True)
         self.classes = len(classes)
         self.group = torch.full_like(labels, -1)
-        self.group[counted] = index + self.classes * _folds(index)
+        # Tokens of one sequence depend on each other, so whole sequences go into one fold.
+        sequence = torch.arange(len(labels), device=labels.device) // per_sample
+        fold = _folds(index) if per_sample == 1 else sequence[counted] % _FOLDS
+        self.group[counted] = index + self.classes * fold
         self.partial = not bool(counted.all())
         self.number = torch.bincount(self.group[counted], minlength=_FOLDS * self.classes).numpy().reshape(_FOLDS, -1)
 

@@ -1,0 +1,74 @@
+"""The benchmarks run and print one line of JSON of the promised shape. No timing is asserted."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+PRESETS = {"light", "standard", "full"}
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    return {name: run(name, tmp_path_factory.mktemp(name)) for name in ("probe_overhead", "separation", "import_time")}
+
+
+def run(name, folder):
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    return json.loads(done.stdout)
+
+
+def test_every_benchmark_is_tested(lines):
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} == set(lines)
+
+
+def test_common_fields(lines):
+    import torch
+
+    for name, line in lines.items():
+        assert set(line) == {"benchmark", "settings", "results", "torch", "threads"}
+        assert line["benchmark"] == name
+        assert line["settings"]["quick"] is True
+        assert line["settings"]["rounds"] >= 1
+        assert line["torch"] == torch.__version__
+        assert line["threads"] == 1
+
+
+def test_probe_overhead(lines):
+    results = lines["probe_overhead"]["results"]
+    assert set(results) == {"mlp", "cnn", "transformer"}
+    for result in results.values():
+        assert result["step_cpu_ms"] > 0
+        assert set(result["price"]) == set(result["every_50_slowdown"]) == PRESETS
+        for preset in PRESETS:
+            assert math.isclose(result["every_50_slowdown"][preset], result["price"][preset] / 50, abs_tol=2e-4)
+
+
+def test_separation_routes_agree(lines):
+    results = lines["separation"]["results"]
+    assert set(results["difference"]) == {"trace", "pinv"}
+    assert max(results["difference"].values()) < 1e-8
+    assert set(results["ratio"]) == {"pinv_route_over_pinv", "pinv_route_over_trace", "matrices_over_trace"}
+    assert all(ratio > 0 for ratio in results["ratio"].values())
+
+
+def test_import_time(lines):
+    results = lines["import_time"]["results"]
+    assert set(results["wall_s"]) == {"torch", "torch_learnmech", "torch_learnmech_watch", "help"}
+    assert set(results["added_to_torch_s"]) == {"torch_learnmech", "torch_learnmech_watch"}
+    assert all(seconds > 0 for seconds in results["wall_s"].values())
