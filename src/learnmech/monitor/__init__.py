@@ -4,8 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from learnmech.monitor.choice import choose_layers
     from learnmech.monitor.instrument import Figure, Finding, Instrument, Variable
-    from learnmech.monitor.layers import Layer, LayerChoice, Skipped, choose_layers
+    from learnmech.monitor.layers import Layer, LayerChoice, Skipped
     from learnmech.monitor.monitor import Monitor, watch
     from learnmech.monitor.probe import Probe
     from learnmech.monitor.sinks import CsvSink, JsonLinesSink
@@ -28,7 +29,7 @@ _OBJECTS = {
     "Snapshot": "snapshot",
     "Variable": "instrument",
     "Verdict": "verdict",
-    "choose_layers": "layers",
+    "choose_layers": "choice",
     "watch": "monitor",
 }
 

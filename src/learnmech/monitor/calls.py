@@ -3,6 +3,7 @@
 import contextlib
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,20 @@ class Call:
     def sequential(self) -> bool:
         """Whether the call did nothing but run its children one after the other."""
         return isinstance(self.module, nn.Sequential) and type(self.module).forward is nn.Sequential.forward
+
+
+def walk(call: Call) -> Iterator[Call]:
+    """Go through a call and all calls inside it, outermost first.
+
+    Args:
+        call: where to begin.
+
+    Yields:
+        Calls.
+    """
+    yield call
+    for child in call.children:
+        yield from walk(child)
 
 
 def _identity(tensor: Tensor) -> tuple[int, int]:

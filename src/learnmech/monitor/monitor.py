@@ -15,10 +15,11 @@ from torch.optim import Optimizer
 
 from learnmech import history as histories
 from learnmech.errors import HistoryError, InputError, LearnmechWarning
+from learnmech.monitor.choice import choose_layers
 from learnmech.monitor.criterion import Criterion, out_of_memory
 from learnmech.monitor.describe import describe_loss, describe_model, describe_optimizer
 from learnmech.monitor.instrument import REPORT_WRITER, Instrument, Variable, load_object, make_instruments
-from learnmech.monitor.layers import LayerChoice, LayerSpec, choose_layers
+from learnmech.monitor.layers import LayerChoice, LayerSpec
 from learnmech.monitor.probe import Loss, Probe
 from learnmech.monitor.sinks import Sink
 from learnmech.monitor.snapshot import ProbePass, RestartProbe, Snapshot

@@ -1,6 +1,7 @@
 """The verdict: what all instruments read in a history, as one text and one table."""
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,9 +64,9 @@ class Verdict:
         lines = [f"learnmech verdict at step {self.step}", "", *self._table_lines(), ""]
         for finding in self.findings:
             lines.append(f"{_MARKS[finding.severity]} {finding.title}  [{finding.code}, {finding.confidence}]")
-            lines.append(f"   {finding.message}")
+            lines += _wrapped(finding.message)
             if finding.evidence:
-                lines.append(f"   evidence: {finding.evidence}")
+                lines += _wrapped(f"evidence: {finding.evidence}")
             for position, knob in enumerate(finding.knobs):
                 lines.append(f"   {'turn: ' if position == 0 else '      '}{knob}")
         return "\n".join(lines)
@@ -81,6 +82,10 @@ class Verdict:
             ).rstrip()
             for row in [header, *rows]
         ]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, width=108, initial_indent="   ", subsequent_indent="   ")
 
 
 def format_number(value: Any) -> str:
