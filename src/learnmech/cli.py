@@ -197,9 +197,9 @@ def doctor(
         from learnmech.experiments.doctor import examine, load_factory
 
         chosen = layers if layers == "auto" else tuple(part.strip() for part in layers.split(","))
-        diagnosis = examine(
-            *load_factory(factory), measures=[part.strip() for part in measures.split(",")], layers=chosen
-        )
+        with _status("timing passes and probes", quiet=as_json):
+            made = load_factory(factory)
+            diagnosis = examine(*made, measures=[part.strip() for part in measures.split(",")], layers=chosen)
     typer.echo(json.dumps(diagnosis.to_dict()) if as_json else str(diagnosis))
 
 
@@ -220,9 +220,23 @@ def cite(
 
 def _train(settings: "WatchSettings", out: Path, *, resume: bool, as_json: bool) -> "WatchedRun":
     from learnmech.experiments import train_and_watch
+    from learnmech.experiments.watched_training import load_data
 
+    dataset = load_data(settings)
     with _progress(settings.epochs, quiet=as_json) as on_epoch:
-        return train_and_watch(settings, out, resume=resume, on_epoch=on_epoch)
+        return train_and_watch(settings, out, dataset=dataset, resume=resume, on_epoch=on_epoch)
+
+
+@contextmanager
+def _status(text: str, *, quiet: bool) -> Iterator[None]:
+    """Show on standard error, if that is a terminal, that something is going on."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import requests
 
 from learnmech.data import download, load
 from learnmech.data.catalog import PUBLIC_DATA
+from learnmech.data.progress import DownloadBar
 from learnmech.errors import DataError, InputError
 
 
@@ -130,15 +131,27 @@ def test_what_is_asked_of_pooch(monkeypatch, cache):
     asked = []
     monkeypatch.setattr("pooch.retrieve", lambda **keywords: asked.append(keywords))
     download("cifar10")
+    assert asked[0].pop("downloader").progressbar is False  # standard error is no terminal here
     assert asked == [
         {
             "url": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
             "known_hash": "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
             "fname": "cifar-10-python.tar.gz",
             "path": cache,
-            "progressbar": False,
         }
     ]
+
+
+def test_the_bar_counts_what_comes(capsys):
+    bar = DownloadBar("file")
+    bar.total = 100
+    bar.update(60)
+    bar.update(40)
+    assert bar._bar.tasks[0].completed == 100
+    bar.reset()
+    bar.close()
+    bar.close()  # once by pooch, once by us
+    assert capsys.readouterr().out == ""
 
 
 def test_every_entry_has_checksums_and_mirrors():

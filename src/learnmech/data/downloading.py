@@ -4,6 +4,7 @@ from pathlib import Path
 
 from learnmech.data.catalog import public_data
 from learnmech.data.folders import cache_folder
+from learnmech.data.progress import download_bar
 from learnmech.errors import DataError
 
 _REASON_LENGTH = 160
@@ -16,8 +17,15 @@ def _retrieve(file_name: str, sha256: str, mirrors: tuple[str, ...], folder: Pat
     failures = []
     for mirror in mirrors:
         address = mirror + file_name
+        bar = download_bar(file_name)
         try:
-            pooch.retrieve(url=address, known_hash=f"sha256:{sha256}", fname=file_name, path=folder, progressbar=False)
+            pooch.retrieve(
+                url=address,
+                known_hash=f"sha256:{sha256}",
+                fname=file_name,
+                path=folder,
+                downloader=pooch.HTTPDownloader(progressbar=bar),
+            )
         except OSError as error:  # requests' own errors are OSErrors
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             failures.append(f"{address} ({reason[:_REASON_LENGTH]})")
@@ -25,6 +33,9 @@ def _retrieve(file_name: str, sha256: str, mirrors: tuple[str, ...], folder: Pat
             failures.append(f"{address} (refused and not kept: its SHA-256 is not {sha256})")
         else:
             return []
+        finally:
+            if bar:
+                bar.close()
     return failures
 
 

@@ -21,6 +21,7 @@ from learnmech.monitor.describe import describe_loss, describe_model, describe_o
 from learnmech.monitor.instrument import REPORT_WRITER, Instrument, Variable, load_object, make_instruments
 from learnmech.monitor.layers import LayerChoice, LayerSpec
 from learnmech.monitor.probe import Loss, Probe
+from learnmech.monitor.records import Records
 from learnmech.monitor.sinks import Sink
 from learnmech.monitor.snapshot import ProbePass, RestartProbe, Snapshot
 from learnmech.monitor.unwrap import unwrap
@@ -154,8 +155,9 @@ class Monitor:
         self._probe = Probe(*_pair(probe, "probe"), labels=labels, ignored=criterion.ignored)
         self._held_out = None if held_out is None else Probe(*_pair(held_out, "held_out"), ignored=criterion.ignored)
         self.layers = choose_layers(self._model, self._probe, layers)
+        self._fingerprint = self._probe.fingerprint()
         self._pass = ProbePass(self._model, self.layers, criterion)
-        self._variables = self._collect_variables()
+        self._records = Records(self._collect_variables(), self.layers.names)
         self._every, self._chunk_size = every, chunk_size
         self._chunks_checked = False
         self._config = {
@@ -167,7 +169,6 @@ class Monitor:
             "measures": self._instruments.name,
             **(dict(config) if config else {}),
         }
-        self._records: dict[int, dict[str, np.ndarray]] = {}
         self._steps = 0
         self._before: dict[str, Tensor] = {}
         self._updates: dict[str, Tensor] = {}
@@ -212,13 +213,8 @@ class Monitor:
             for name, value in self._measure(self._held_out, backward=False).items():
                 values[name + HELD_OUT] = value
         self._probe_seconds += time.perf_counter() - started
-        record = {}
-        for name, variable in self._variables.items():
-            shape = (len(self.layers.layers),) if variable.dimensions else ()
-            value = np.asarray(values.get(name, np.nan), dtype=np.float64)
-            record[name] = np.broadcast_to(value, shape).copy()
-        self._records[self._steps] = record
-        flat = self._flat(record)
+        self._records.add(self._steps, values)
+        flat = self._records.flat(self._steps)
         for sink in self._sinks:
             self._send(sink, dict(flat))
         return flat
@@ -348,18 +344,9 @@ class Monitor:
     @property
     def history(self) -> xr.Dataset:
         """Everything measured so far, as a history (see :mod:`learnmech.history`)."""
-        steps = sorted(self._records)
-        variables = {
-            name: (
-                ("step", *variable.dimensions),
-                np.stack([self._records[step][name] for step in steps]),
-                variable.attributes,
-            )
-            for name, variable in self._variables.items()
-        }
         layers = self.layers.layers
         coordinates = {
-            "step": ("step", steps, {"long_name": "optimizer step"}),
+            "step": ("step", self._records.steps, {"long_name": "optimizer step"}),
             "layer": ("layer", self.layers.names),
             "depth": ("layer", self.layers.depths),
             "role": ("layer", [layer.role for layer in layers]),
@@ -368,7 +355,7 @@ class Monitor:
         attributes: dict[str, Any] = {
             "instruments": [instrument.name for instrument in self._instruments.instruments],
             "citations": [key for instrument in self._instruments.instruments for key in instrument.citations],
-            "data_fingerprint": self._probe.fingerprint(),
+            "data_fingerprint": self._fingerprint,
             "classes": self._classes(),
             "skipped": [f"{item.name} ({item.kind}): {item.reason}" for item in self.layers.skipped],
             "probe_seconds": self._probe_seconds,
@@ -377,7 +364,7 @@ class Monitor:
         }
         if "seed" in self._config:
             attributes["seed"] = self._config["seed"]
-        return histories.build(variables, coordinates, config=self._config, attributes=attributes)
+        return histories.build(self._records.columns(), coordinates, config=self._config, attributes=attributes)
 
     def verdict(self) -> Verdict:
         """Say what the measurements mean: regime, per-layer table, evidence, and which knob to turn.
@@ -439,15 +426,10 @@ class Monitor:
             A mapping that ``torch.load(weights_only=True)`` reads.
         """
         return {
-            "layers": list(self.layers.names),
-            "variables": list(self._variables),
+            **self._records.state_dict(),
             "steps": self._steps,
             "seconds": self._seconds(),
             "probe_seconds": self._probe_seconds,
-            "records": {
-                step: {name: torch.from_numpy(np.array(value)) for name, value in record.items()}
-                for step, record in self._records.items()
-            },
             "failures": [list(failure) for failure in self.failures],
         }
 
@@ -458,21 +440,15 @@ class Monitor:
             state: what :meth:`state_dict` gave.
 
         Raises:
-            HistoryError: if it belongs to another choice of layers or measures.
+            HistoryError: if it is something else, or of another choice of layers or measures.
         """
         missing = {"layers", "variables", "steps", "seconds", "probe_seconds", "records"} - set(state)
         if missing:
             raise HistoryError(f"this is no checkpoint of a monitor: it lacks {', '.join(sorted(missing))}.")
-        for key, own in (("layers", self.layers.names), ("variables", list(self._variables))):
-            if list(state[key]) != own:
-                raise HistoryError(f"the checkpoint measured the {key} {state[key]}, this monitor measures {own}.")
+        self._records.load_state_dict(state)
         self._steps = int(state["steps"])
         self._earlier_seconds, self._probe_seconds = float(state["seconds"]), float(state["probe_seconds"])
         self._started = time.perf_counter()
-        self._records = {
-            int(step): {name: value.numpy().copy() for name, value in record.items()}
-            for step, record in state["records"].items()
-        }
         self.failures = [(int(step), str(message)) for step, message in state.get("failures", [])]
 
     # ------------------------------------------------------------------ small parts
@@ -495,15 +471,6 @@ class Monitor:
     def _classes(self) -> int:
         labels = self._probe.labels
         return len(torch.unique(labels[labels >= 0])) if labels is not None and self._probe.classification else 0
-
-    def _flat(self, record: Mapping[str, np.ndarray]) -> dict[str, float]:
-        flat: dict[str, float] = {}
-        for name, value in record.items():
-            if value.ndim == 0:
-                flat[name] = float(value)
-            else:
-                flat.update({f"{name}/{layer}": float(v) for layer, v in zip(self.layers.names, value, strict=True)})
-        return flat
 
     def __repr__(self) -> str:
         return (

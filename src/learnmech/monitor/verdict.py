@@ -69,6 +69,8 @@ class Verdict:
                 lines += _wrapped(f"evidence: {finding.evidence}")
             for position, knob in enumerate(finding.knobs):
                 lines.append(f"   {'turn: ' if position == 0 else '      '}{knob}")
+        if self.findings:
+            lines += ["", "   what the codes mean, and when they mislead: docs/verdict.md"]
         return "\n".join(lines)
 
     def _table_lines(self) -> list[str]:
