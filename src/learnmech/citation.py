@@ -47,8 +47,8 @@ def cite(source: xr.Dataset | str | Iterable[str] | None = None) -> str:
         InputError: for an unknown key.
 
     Example:
-        >>> print(cite("shi2024").splitlines()[6])
-        @article{shi2024spring,
+        >>> [line for line in cite("shi2024").splitlines() if line.startswith("@")]
+        ['@software{learnmech,', '@article{shi2024spring,']
     """
     if isinstance(source, xr.Dataset):
         named = json.loads(source.attrs.get("citations", "[]"))
