@@ -27,7 +27,7 @@ from learnmech.errors import HistoryError
 from learnmech.files import write_atomically
 from learnmech.fingerprint import canonical_json, fingerprint_config, fingerprint_data
 
-__all__ = ["build", "concat", "fingerprint_config", "fingerprint_data", "load", "save", "validate"]
+__all__ = ["build", "concat", "fingerprint_config", "fingerprint_data", "latest", "load", "save", "validate"]
 
 DIMENSIONS = ("step", "layer", "time", "member", "sample")
 REQUIRED_ATTRIBUTES = ("long_name", "source")
@@ -143,6 +143,30 @@ def validate(dataset: xr.Dataset) -> xr.Dataset:
 
 def _start(values: np.ndarray) -> str:
     return f"{values[:6].tolist()}{' ...' if len(values) > 6 else ''}"
+
+
+def latest(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """Give a variable at the last step at which it was measured.
+
+    Some quantities are not measured at every step: the update by an optimizer step, only where that step was watched.
+
+    Args:
+        dataset: a history over ``step``.
+        name: the variable.
+
+    Returns:
+        The variable without ``step``: at the last step with a finite entry, or at the last step if there is none.
+
+    Example:
+        >>> meaning = {"long_name": "update", "units": "1", "source": "test"}
+        >>> run = build({"update": (("step",), [float("nan"), 0.5, float("nan")], meaning)}, {"step": [0, 1, 2]})
+        >>> float(latest(run, "update"))
+        0.5
+    """
+    values = dataset[name]
+    finite = np.isfinite(values.transpose("step", ...).values)
+    measured = finite.reshape(len(finite), -1).any(axis=1)
+    return values.isel(step=int(np.flatnonzero(measured)[-1]) if measured.any() else -1)
 
 
 def save(dataset: xr.Dataset, path: str | Path) -> Path:

@@ -82,6 +82,19 @@ def test_standard_adds_the_update_without_a_backward_pass():
     assert monitor.history["update_ratio"].sel(step=1, layer="6") > 0
 
 
+def test_a_last_probe_off_schedule_shows_the_latest_update():
+    case = zoo.make("mlp")
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=30.0)
+    with watch(case.model, case.probe, case.loss, optimizer=optimizer, every=2) as monitor:
+        for _ in range(3):
+            case.loss(case.forward(), case.probe[1]).backward()
+            optimizer.step()
+    assert np.isnan(monitor.history["update_ratio"].values[-1]).all()
+    assert "vitals.violent_update" in codes(monitor)
+    assert "vitals.frozen" not in codes(monitor)
+    assert all(np.isfinite(row["update_ratio"]) for row in monitor.verdict().table if row["role"] == "readout")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.complex64])
 def test_norms_of_any_precision(dtype):
     tensor = torch.randn(7, 5, generator=torch.Generator().manual_seed(0)).to(dtype)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from learnmech.history import latest
 from learnmech.monitor.instrument import INSTRUMENTS, Finding, Instrument, make_instrument
 
 _ORDER = {"problem": 0, "warning": 1, "unknown": 2, "good": 3, "note": 4}
@@ -21,7 +22,7 @@ class Verdict:
 
     Attributes:
         findings: gravest first; within one gravity in the order of the instruments.
-        table: one row a layer: name, role and the latest value of each per-layer variable that an instrument shows.
+        table: one row a layer: name, role and the latest measured value of each per-layer variable that an instrument shows.
         columns: heading of each table column that is not ``layer`` or ``role``, by key.
         step: the step that the table belongs to.
     """
@@ -138,10 +139,10 @@ def read_verdict(history: xr.Dataset, instruments: Sequence[Instrument] | None =
     for instrument in instruments:
         columns.update(getattr(instrument, "columns", {}))
     columns = {key: heading for key, heading in columns.items() if key in history}
-    last = history.isel(step=-1)
+    last = {key: latest(history, key).values for key in columns}
     table = []
     for position, name in enumerate(history["layer"].values):
         row: dict[str, Any] = {"layer": str(name), "role": str(history["role"].values[position])}
-        row.update({key: float(last[key].values[position]) for key in columns})
+        row.update({key: float(last[key][position]) for key in columns})
         table.append(row)
     return Verdict(tuple(findings), tuple(table), columns, int(history["step"].values[-1]))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from learnmech.history import latest
 from learnmech.monitor.instrument import Confidence, Finding, Severity
 
 
@@ -19,11 +20,11 @@ def read_vitals(history: xr.Dataset) -> list[Finding]:
     """
     last = history.isel(step=-1)
     names = [str(name) for name in history["layer"].values]
-    findings = [*_read_loss(history), *_read_dead(last, names), *_read_frozen(last, names)]
+    findings = [*_read_loss(history), *_read_dead(last, names), *_read_frozen(history, names)]
     if "gradient_norm" in history:
         findings += [*_read_gradients(last, names), *_read_leverage(last, names)]
     if "update_ratio" in history:
-        findings += _read_updates(last, names)
+        findings += _read_updates(latest(history, "update_ratio").values, names)
     return findings
 
 
@@ -104,12 +105,12 @@ def _where(names: Sequence[str], flags: np.ndarray) -> list[str]:
     return [name for name, flag in zip(names, flags, strict=True) if flag]
 
 
-def _read_frozen(last: xr.Dataset, names: list[str]) -> list[Finding]:
+def _read_frozen(history: xr.Dataset, names: list[str]) -> list[Finding]:
     """Layers with parameters but no gradient; without gradients, those not updated in a step that updated others."""
-    if "gradient_norm" in last:
-        moving = last["gradient_norm"].values
-    elif "update_ratio" in last and np.isfinite(last["update_ratio"].values).any():
-        moving = last["update_ratio"].values
+    if "gradient_norm" in history:
+        moving = history["gradient_norm"].values[-1]
+    elif "update_ratio" in history and np.isfinite(history["update_ratio"]).any():
+        moving = latest(history, "update_ratio").values
     else:
         return []
     return _about_layers(
@@ -117,7 +118,7 @@ def _read_frozen(last: xr.Dataset, names: list[str]) -> list[Finding]:
         "frozen layers",
         "These layers have parameters but none that is trained; what they contribute does not change by learning.",
         "note",
-        _where(names, np.isnan(moving) & np.isfinite(last["weight_norm"].values)),
+        _where(names, np.isnan(moving) & np.isfinite(history["weight_norm"].values[-1])),
     )
 
 
@@ -152,8 +153,7 @@ def _read_leverage(last: xr.Dataset, names: list[str]) -> list[Finding]:
     )
 
 
-def _read_updates(last: xr.Dataset, names: list[str]) -> list[Finding]:
-    update = last["update_ratio"].values
+def _read_updates(update: np.ndarray, names: list[str]) -> list[Finding]:
     return [
         *_about_layers(
             "vitals.no_update",
