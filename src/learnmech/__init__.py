@@ -3,8 +3,9 @@
 Names are imported when they are first used, so that ``import learnmech`` costs next to nothing beside ``import torch``.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from learnmech.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -13,12 +14,11 @@ if TYPE_CHECKING:
     from learnmech.citation import cite
     from learnmech.monitor.monitor import Monitor, watch
 
-_SUBMODULES = ("data", "experiments", "history", "monitor", "nets", "report", "springs", "training")
-_OBJECTS = {
-    "Monitor": "learnmech.monitor.monitor",
-    "cite": "learnmech.citation",
-    "watch": "learnmech.monitor.monitor",
-}
+__getattr__, _ = lazy_names(
+    __name__,
+    {"Monitor": "monitor.monitor", "cite": "citation", "watch": "monitor.monitor"},
+    modules=("data", "experiments", "history", "monitor", "nets", "report", "springs", "training"),
+)
 
 __all__ = [
     "Monitor",
@@ -34,14 +34,6 @@ __all__ = [
     "training",
     "watch",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"learnmech.{name}")
-    if name in _OBJECTS:
-        return getattr(importlib.import_module(_OBJECTS[name]), name)
-    raise AttributeError(f"module 'learnmech' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

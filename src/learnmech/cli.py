@@ -220,11 +220,9 @@ def cite(
 
 def _train(settings: "WatchSettings", out: Path, *, resume: bool, as_json: bool) -> "WatchedRun":
     from learnmech.experiments import train_and_watch
-    from learnmech.experiments.watched_training import load_data
 
-    dataset = load_data(settings)
     with _progress(settings.epochs, quiet=as_json) as on_epoch:
-        return train_and_watch(settings, out, dataset=dataset, resume=resume, on_epoch=on_epoch)
+        return train_and_watch(settings, out, resume=resume, on_epoch=on_epoch)
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 Names are imported when they are first used, so that ``import learnmech.data`` costs next to nothing.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from learnmech.lazy import lazy_names
 
 if TYPE_CHECKING:
     from learnmech.data.cifar import read_cifar10, read_cifar_batch
@@ -18,18 +19,21 @@ if TYPE_CHECKING:
     from learnmech.data.tabular import load_csv
 
 # No module may share its name with a public function: importing the module would replace the function here.
-_OBJECTS = {
-    "Dataset": "learnmech.data.dataset",
-    "download": "learnmech.data.downloading",
-    "gaussian_clusters": "learnmech.data.synthetic",
-    "load": "learnmech.data.loading",
-    "load_csv": "learnmech.data.tabular",
-    "noisy_batch": "learnmech.data.noise",
-    "read_cifar10": "learnmech.data.cifar",
-    "read_cifar_batch": "learnmech.data.cifar",
-    "read_idx": "learnmech.data.idx",
-    "resize": "learnmech.data.resizing",
-}
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Dataset": "dataset",
+        "download": "downloading",
+        "gaussian_clusters": "synthetic",
+        "load": "loading",
+        "load_csv": "tabular",
+        "noisy_batch": "noise",
+        "read_cifar10": "cifar",
+        "read_cifar_batch": "cifar",
+        "read_idx": "idx",
+        "resize": "resizing",
+    },
+)
 
 __all__ = [
     "Dataset",
@@ -43,13 +47,3 @@ __all__ = [
     "read_idx",
     "resize",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _OBJECTS:
-        return getattr(importlib.import_module(_OBJECTS[name]), name)
-    raise AttributeError(f"module 'learnmech.data' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

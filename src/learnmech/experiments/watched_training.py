@@ -19,8 +19,9 @@ from learnmech.data import Dataset
 from learnmech.errors import InputError, LearnmechWarning, StorageError
 from learnmech.files import require_writable_folder
 from learnmech.monitor.monitor import Monitor, watch
-from learnmech.monitor.verdict import Verdict
+from learnmech.monitor.verdict import Verdict, read_verdict
 from learnmech.nets import CNN, MLP
+from learnmech.report import write_report
 from learnmech.training import TrainConfig, Trainer, TrainResult, build_seeded, make_loss
 
 _PROBES = 10
@@ -245,18 +246,19 @@ def train_and_watch(
 
 
 def _finish(monitor: Monitor, result: TrainResult, folder: Path) -> WatchedRun:
-    history, verdict = monitor.history, monitor.verdict()
+    history = monitor.history
+    writers: dict[str, Callable[[Path], Path]] = {
+        "history.nc": lambda path: histories.save(history, path),
+        "report.html": lambda path: write_report(history, path),
+    }
     written: dict[str, Path | None] = {}
-    for name, write in (
-        ("history.nc", lambda path: histories.save(history, path)),
-        ("report.html", monitor.report),
-    ):
+    for name, write in writers.items():
         try:
             written[name] = write(folder / name)
         except StorageError as error:
             warnings.warn(f"{error} The numbers are printed and returned all the same.", LearnmechWarning, stacklevel=3)
             written[name] = None
-    return WatchedRun(history, verdict, result, written["history.nc"], written["report.html"])
+    return WatchedRun(history, read_verdict(history), result, written["history.nc"], written["report.html"])
 
 
 def _train_config(settings: WatchSettings, dataset: Dataset) -> TrainConfig:

@@ -1,7 +1,8 @@
 """Watching a training run: which layers to read, the probe pass, instruments, verdict and sinks."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from learnmech.lazy import lazy_names
 
 if TYPE_CHECKING:
     from learnmech.monitor.choice import choose_layers
@@ -13,25 +14,28 @@ if TYPE_CHECKING:
     from learnmech.monitor.snapshot import Chunk, Meter, Snapshot
     from learnmech.monitor.verdict import Verdict
 
-_OBJECTS = {
-    "Chunk": "snapshot",
-    "CsvSink": "sinks",
-    "Figure": "instrument",
-    "Finding": "instrument",
-    "Instrument": "instrument",
-    "JsonLinesSink": "sinks",
-    "Layer": "layers",
-    "LayerChoice": "layers",
-    "Meter": "snapshot",
-    "Monitor": "monitor",
-    "Probe": "probe",
-    "Skipped": "layers",
-    "Snapshot": "snapshot",
-    "Variable": "instrument",
-    "Verdict": "verdict",
-    "choose_layers": "choice",
-    "watch": "monitor",
-}
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Chunk": "snapshot",
+        "CsvSink": "sinks",
+        "Figure": "instrument",
+        "Finding": "instrument",
+        "Instrument": "instrument",
+        "JsonLinesSink": "sinks",
+        "Layer": "layers",
+        "LayerChoice": "layers",
+        "Meter": "snapshot",
+        "Monitor": "monitor",
+        "Probe": "probe",
+        "Skipped": "layers",
+        "Snapshot": "snapshot",
+        "Variable": "instrument",
+        "Verdict": "verdict",
+        "choose_layers": "choice",
+        "watch": "monitor",
+    },
+)
 
 __all__ = [
     "Chunk",
@@ -52,9 +56,3 @@ __all__ = [
     "choose_layers",
     "watch",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _OBJECTS:
-        return getattr(importlib.import_module(f"learnmech.monitor.{_OBJECTS[name]}"), name)
-    raise AttributeError(f"module 'learnmech.monitor' has no attribute {name!r}")

@@ -5,7 +5,6 @@ import difflib
 import re
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from learnmech.errors import InputError
@@ -13,12 +12,11 @@ from learnmech.monitor.automatic import AutomaticChoice
 from learnmech.monitor.calls import TRACED_SAMPLES, Call, record_calls, walk
 from learnmech.monitor.layers import Layer, LayerChoice, LayerSpec, Skipped, device_of
 from learnmech.monitor.probe import Probe
+from learnmech.monitor.tensors import begins_with
 from learnmech.monitor.unwrap import eager_modules
 
 
-def choose_layers(
-    model: nn.Module, probe: Probe, layers: LayerSpec = "auto", device: torch.device | None = None
-) -> LayerChoice:
+def choose_layers(model: nn.Module, probe: Probe, layers: LayerSpec = "auto") -> LayerChoice:
     """Choose the layers to read by running the model once and following its calls.
 
     ``auto`` reads the input, then every block, then the read-out. A block is a composite module of a chain (the elements of
@@ -31,7 +29,6 @@ def choose_layers(
         probe: a batch to run it on.
         layers: ``auto``; a module name or glob or several (``*`` stays within one level, so that ``blocks.*`` are the blocks
             and not their parts; ``**`` goes across); or a callable ``(name, module) -> bool``.
-        device: where the model lives.
 
     Returns:
         The chosen layers and the skipped modules.
@@ -39,9 +36,8 @@ def choose_layers(
     Raises:
         InputError: if a name matches nothing, or no layer can be read; the message lists the reasons.
     """
-    root, checkpointed = record_calls(model, probe, device or device_of(model))
-    labels = probe.samples * probe.labels_per_sample
-    scale = labels // probe.samples
+    root, checkpointed = record_calls(model, probe, device_of(model))
+    scale = probe.labels_per_sample
     finder = AutomaticChoice(root, probe) if layers == "auto" else _ExplicitChoice(root, layers)
     chosen = finder.choose()
     reasons = finder.reasons
@@ -53,7 +49,7 @@ def choose_layers(
         shape = call.output if layer.side == "output" else call.inputs
         if shape is None:
             reasons[layer.module] = f"its {layer.side} holds no tensor of real numbers"
-        elif not _holds_samples(shape, traced * scale):
+        elif not begins_with(shape, traced * scale):
             reasons[layer.module] = (
                 f"its {layer.side} has shape {shape}, which does not begin with the {traced * scale} "
                 + ("samples it was given" if scale == 1 else f"labels of the {traced} samples it was given")
@@ -86,15 +82,6 @@ def _with_unique_names(layers: Sequence[Layer]) -> list[Layer]:
             name = f"({name})"
         renamed.append(dataclasses.replace(layer, name=name))
     return renamed
-
-
-def _holds_samples(shape: tuple[int, ...], samples: int) -> bool:
-    count = 1
-    for length in shape:
-        count *= length
-        if count == samples:
-            return True
-    return False
 
 
 def _fallback_reason(name: str, module: nn.Module, root: Call) -> str:

@@ -43,16 +43,26 @@ def joint_norms(groups: Sequence[Iterable[Tensor]]) -> np.ndarray:
     Returns:
         One norm a group; NaN for an empty group.
     """
-    squares = [[squared_norm(tensor.detach()) for tensor in group] for group in groups]
-    everything = [square for group in squares for square in group]
+    return roots_of_sums([[squared_norm(tensor.detach()) for tensor in group] for group in groups])
+
+
+def roots_of_sums(groups: Sequence[Sequence[Tensor | float]]) -> np.ndarray:
+    """Compute norms from squared norms, with one transfer for all that lie on a device.
+
+    Args:
+        groups: squared norms, as :func:`squared_norm` gives them.
+
+    Returns:
+        The root of the sum of each group; NaN for an empty group.
+    """
+    everything = [square for group in groups for square in group]
     waiting = [square for square in everything if isinstance(square, Tensor)]
-    # One transfer for all that lie on a device.
     arrived = iter(torch.stack([square.to(waiting[0].device) for square in waiting]).tolist() if waiting else [])
     values = np.array([next(arrived) if isinstance(square, Tensor) else square for square in everything])
-    ends = np.cumsum([len(group) for group in squares])
+    ends = np.cumsum([len(group) for group in groups])
     return np.array(
         [
             np.sqrt(values[end - len(group) : end].sum()) if group else np.nan
-            for group, end in zip(squares, ends, strict=True)
+            for group, end in zip(groups, ends, strict=True)
         ]
     )

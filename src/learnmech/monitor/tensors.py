@@ -1,7 +1,9 @@
 """Finding and cutting tensors inside what models take and give: tensors, tuples, lists, mappings, objects with fields."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import itertools
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -121,6 +123,19 @@ def _rebuild(value: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
         return items
 
 
+def begins_with(shape: Sequence[int], samples: int) -> bool:
+    """Tell whether some leading dimensions of a shape hold a number of samples together.
+
+    Args:
+        shape: the shape of a layer's output.
+        samples: how many samples (or tokens) there are.
+
+    Returns:
+        Whether the product of the first one, two, ... lengths is that number.
+    """
+    return samples in itertools.accumulate(shape, operator.mul)
+
+
 def rows_of(features: Tensor, samples: int) -> Tensor | None:
     """Flatten features to one row a sample, where a sample may be a token or a pixel.
 
@@ -134,12 +149,6 @@ def rows_of(features: Tensor, samples: int) -> Tensor | None:
     Returns:
         Shape (samples, features), or None if no leading part of the shape holds that many entries.
     """
-    count = 1
-    for position, length in enumerate(features.shape):
-        count *= length
-        if count == samples:
-            width = features.numel() // samples if samples else 0
-            return features.reshape(samples, width)
-        if count > samples and position > 0:
-            break
-    return None
+    if not begins_with(features.shape, samples):
+        return None
+    return features.reshape(samples, features.numel() // samples if samples else 0)

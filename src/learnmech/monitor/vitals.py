@@ -11,7 +11,7 @@ from torch import Tensor
 from learnmech.figures import figure_over_steps
 from learnmech.monitor.instrument import Figure, Finding, Level, Variable
 from learnmech.monitor.layers import LayerChoice
-from learnmech.monitor.norms import joint_norms, squared_norm
+from learnmech.monitor.norms import joint_norms, roots_of_sums, squared_norm
 from learnmech.monitor.probe import Probe
 from learnmech.monitor.snapshot import Chunk, Snapshot
 from learnmech.monitor.vital_findings import read_vitals
@@ -172,7 +172,7 @@ class _VitalsMeter:
         return self._units[name].dead_fraction() if self._samples[name] > 1 and name in self._units else np.nan
 
     def _norms(self, squares: Mapping[str, list[Tensor | float]]) -> np.ndarray:
-        return np.array([np.sqrt(float(sum(squares[name]))) if squares[name] else np.nan for name in self._names])
+        return roots_of_sums([squares[name] for name in self._names])
 
     def _joint(self, tensors: Mapping[str, Tensor], snapshot: Snapshot) -> np.ndarray:
         """Norm of each layer's tensors together; NaN where there are none (frozen, or no parameters)."""

@@ -160,7 +160,7 @@ def shape_positions(layers: LayerChoice) -> list[int]:
     return [position for position, layer in enumerate(layers.layers) if layer.role != "readout"]
 
 
-def summarise(load: np.ndarray, positions: Sequence[int], halves: np.ndarray | None) -> dict[str, Any]:
+def summarise(load: np.ndarray, positions: Sequence[int], halves: np.ndarray) -> dict[str, Any]:
     """Compute contributions, shape numbers and their standard errors from loads.
 
     A half of the probe has half the samples, so the spread of the difference between two halves estimates twice the
@@ -169,7 +169,7 @@ def summarise(load: np.ndarray, positions: Sequence[int], halves: np.ndarray | N
     Args:
         load: shape (layers,).
         positions: the layers that make the curve.
-        halves: loads on both halves of each halving, shape (halvings, 2, layers), or None.
+        halves: loads on both halves of each halving, shape (halvings, 2, layers).
 
     Returns:
         The variables of the instrument.
@@ -179,15 +179,12 @@ def summarise(load: np.ndarray, positions: Sequence[int], halves: np.ndarray | N
     if len(curve) >= 3 and np.isfinite(curve).all():
         values["curvature"], values["linearity"] = float(curvature(curve)), float(linearity(curve))
         values["end_difference"] = float(end_difference(curve))
-    if halves is not None:
-        values["contribution_error"] = _half_difference(_contributions(halves))
-        curves = halves[..., list(positions)]
-        if len(positions) >= 2:
-            gains = curves[..., 0] - curves[..., -1]
-            values["gain_error"] = float(_half_difference(gains))
-        if len(positions) >= 3 and np.isfinite(curves).all():
-            bends = curvature(curves).numpy()
-            values["curvature_error"] = float(_half_difference(bends))
+    values["contribution_error"] = _half_difference(_contributions(halves))
+    curves = halves[..., list(positions)]
+    if len(positions) >= 2:
+        values["gain_error"] = float(_half_difference(curves[..., 0] - curves[..., -1]))
+    if len(positions) >= 3 and np.isfinite(curves).all():
+        values["curvature_error"] = float(_half_difference(curvature(curves).numpy()))
     return values
 
 

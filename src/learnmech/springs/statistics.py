@@ -56,7 +56,6 @@ class GroupStatistics:
         group: Int[Tensor, "samples"],
         groups: int,
         *,
-        reference: Tensor | None = None,
         keep_factor: bool = False,
     ) -> Self:
         """Gather the statistics of one batch.
@@ -65,14 +64,12 @@ class GroupStatistics:
             samples: one row a sample, any real dtype, at least one row.
             group: the group of each row, in ``0 .. groups - 1``.
             groups: how many groups there are.
-            reference: the point that means are relative to; the first sample if not given.
             keep_factor: whether to keep what the scatter in single directions needs.
 
         Returns:
             The statistics of this batch.
         """
-        reference = samples[0] if reference is None else reference
-        statistics = cls(groups, samples.shape[1], reference=reference)
+        statistics = cls(groups, samples.shape[1], reference=samples[0])
         statistics.counts = torch.bincount(group, minlength=groups).to(torch.float64)
         if keep_factor or not statistics._gather_quickly(samples, group):
             statistics._gather(samples, group, keep_factor=keep_factor)

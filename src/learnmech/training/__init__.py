@@ -1,7 +1,8 @@
 """Training small nets exactly: a plain loop, seeds kept apart by purpose, and checkpoints that resume bit for bit."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from learnmech.lazy import lazy_names
 
 if TYPE_CHECKING:
     from learnmech.training.config import TrainConfig
@@ -10,23 +11,16 @@ if TYPE_CHECKING:
     from learnmech.training.seeds import build_seeded, derive_seed
     from learnmech.training.trainer import Trainer
 
-_OBJECTS = {
-    "TrainConfig": "learnmech.training.config",
-    "TrainResult": "learnmech.training.result",
-    "Trainer": "learnmech.training.trainer",
-    "build_seeded": "learnmech.training.seeds",
-    "derive_seed": "learnmech.training.seeds",
-    "make_loss": "learnmech.training.losses",
-}
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "TrainConfig": "config",
+        "TrainResult": "result",
+        "Trainer": "trainer",
+        "build_seeded": "seeds",
+        "derive_seed": "seeds",
+        "make_loss": "losses",
+    },
+)
 
 __all__ = ["TrainConfig", "TrainResult", "Trainer", "build_seeded", "derive_seed", "make_loss"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _OBJECTS:
-        return getattr(importlib.import_module(_OBJECTS[name]), name)
-    raise AttributeError(f"module 'learnmech.training' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
