@@ -9,18 +9,33 @@ if TYPE_CHECKING:
     from learnmech.training.losses import make_loss
     from learnmech.training.result import TrainResult
     from learnmech.training.seeds import build_seeded, derive_seed
+    from learnmech.training.stacked import train_members
+    from learnmech.training.stacking_choice import StackingChoice, measure_stacking
     from learnmech.training.trainer import Trainer
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "StackingChoice": "stacking_choice",
         "TrainConfig": "config",
         "TrainResult": "result",
         "Trainer": "trainer",
         "build_seeded": "seeds",
         "derive_seed": "seeds",
         "make_loss": "losses",
+        "measure_stacking": "stacking_choice",
+        "train_members": "stacked",
     },
 )
 
-__all__ = ["TrainConfig", "TrainResult", "Trainer", "build_seeded", "derive_seed", "make_loss"]
+__all__ = [
+    "StackingChoice",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+    "build_seeded",
+    "derive_seed",
+    "make_loss",
+    "measure_stacking",
+    "train_members",
+]
