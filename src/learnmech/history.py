@@ -15,7 +15,10 @@ File
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ __all__ = ["build", "concat", "fingerprint_config", "fingerprint_data", "latest"
 
 DIMENSIONS = ("step", "layer", "time", "member", "sample")
 REQUIRED_ATTRIBUTES = ("long_name", "source")
+_SAVING = threading.Lock()
 
 
 def build(
@@ -185,8 +189,21 @@ def save(dataset: xr.Dataset, path: str | Path) -> Path:
     for name in plain.variables:
         if plain[name].dtype.kind == "b":
             plain[name] = plain[name].astype("int8")
-    payload = plain.to_netcdf(engine="h5netcdf")
+    with _no_cluster_locks():
+        payload = plain.to_netcdf(engine="h5netcdf")
     return write_atomically(path, memoryview(payload))
+
+
+@contextmanager
+def _no_cluster_locks() -> Iterator[None]:
+    """Keep xarray from asking the Dask scheduler for a lock, as it does inside a worker: a file in memory has no name."""
+    if "dask" not in sys.modules:
+        yield
+        return
+    import dask
+
+    with _SAVING, dask.config.set(scheduler="threads"):
+        yield
 
 
 def load(path: str | Path) -> xr.Dataset:
