@@ -10,7 +10,18 @@ import pytest
 import learnmech
 
 SOURCE = Path(learnmech.__file__).parent
-FLOORS = {"cli": 5, "experiments": 4, "springs": 3, "report": 3, "monitor": 2, "training": 2}  # everything else: 1
+FLOORS = {
+    "cli": 5,
+    "cli_parts": 5,
+    "cli_reproduce": 5,
+    "cli_sweep": 5,
+    "experiments": 4,
+    "springs": 3,
+    "report": 3,
+    "monitor": 2,
+    "sweep": 2,
+    "training": 2,
+}  # everything else: 1
 THEORIES = {"springs", "speed", "leaky", "dynamics"}
 MODULES = sorted(SOURCE.rglob("*.py"))
 

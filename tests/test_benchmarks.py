@@ -11,11 +11,20 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PRESETS = {"light", "standard", "full"}
+NAMES = (
+    "import_time",
+    "langevin",
+    "phase_diagram",
+    "probe_overhead",
+    "separation",
+    "spring_simulation",
+    "stacked_training",
+)
 
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory):
-    return {name: run(name, tmp_path_factory.mktemp(name)) for name in ("probe_overhead", "separation", "import_time")}
+    return {name: run(name, tmp_path_factory.mktemp(name)) for name in NAMES}
 
 
 def run(name, folder):
@@ -72,3 +81,41 @@ def test_import_time(lines):
     assert set(results["wall_s"]) == {"torch", "torch_learnmech", "torch_learnmech_watch", "help"}
     assert set(results["added_to_torch_s"]) == {"torch_learnmech", "torch_learnmech_watch"}
     assert all(seconds > 0 for seconds in results["wall_s"].values())
+
+
+def test_spring_simulation(lines):
+    results = lines["spring_simulation"]["results"]
+    assert set(results) == {"ns", "ratio", "phase_diagram_s"}
+    assert set(results["ns"]) == {"simulate", "normals", "python_loop", "numpy_loop", "numpy_chains"}
+    assert set(results["ratio"]) == {"python_loop", "numpy_loop", "numpy_chains", "over_normals"}
+    assert all(value > 0 for value in (*results["ns"].values(), *results["ratio"].values()))
+
+
+def test_langevin(lines):
+    results = lines["langevin"]["results"]
+    assert set(results["ns"]) == {"langevin", "stick_slip", "normals", "numpy_chains"}
+    assert set(results["ratio"]) == {
+        "numpy_chains_over_langevin",
+        "numpy_chains_over_stick_slip",
+        "langevin_over_normals",
+    }
+    assert all(value > 0 for value in (*results["ns"].values(), *results["ratio"].values()))
+
+
+def test_stacked_training(lines):
+    results = lines["stacked_training"]["results"]["member_steps_per_s"]
+    assert set(results) == {"clean", "noisy"}
+    for batches in results.values():
+        assert set(batches) == {"10", "160", "2560"}
+        for speeds in batches.values():
+            assert set(speeds) == {"stacked", "one_at_a_time", "ratio"}
+            assert all(speed > 0 for speed in speeds.values())
+
+
+def test_phase_diagram(lines):
+    results = lines["phase_diagram"]["results"]
+    assert set(results) == {"in_process", "processes"}
+    for result in results.values():
+        assert set(result) == {"wall_s", "cells_per_minute", "share_outside_training"}
+        assert result["cells_per_minute"] > 0
+        assert 0 <= result["share_outside_training"] < 1

@@ -10,18 +10,20 @@ from learnmech.lazy import lazy_names
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from learnmech import data, experiments, history, monitor, nets, report, springs, training
+    from learnmech import data, experiments, history, monitor, nets, report, springs, sweep, training
     from learnmech.citation import cite
     from learnmech.monitor.monitor import Monitor, watch
+    from learnmech.sweep.sweep import Sweep
 
 __getattr__, _ = lazy_names(
     __name__,
-    {"Monitor": "monitor.monitor", "cite": "citation", "watch": "monitor.monitor"},
-    modules=("data", "experiments", "history", "monitor", "nets", "report", "springs", "training"),
+    {"Monitor": "monitor.monitor", "Sweep": "sweep.sweep", "cite": "citation", "watch": "monitor.monitor"},
+    modules=("data", "experiments", "history", "monitor", "nets", "report", "springs", "sweep", "training"),
 )
 
 __all__ = [
     "Monitor",
+    "Sweep",
     "__version__",
     "cite",
     "data",
@@ -31,6 +33,7 @@ __all__ = [
     "nets",
     "report",
     "springs",
+    "sweep",
     "training",
     "watch",
 ]

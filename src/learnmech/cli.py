@@ -1,21 +1,31 @@
-"""The command line: ``learnmech demo | watch | report | doctor | cite``.
+"""The command line: ``learnmech demo | watch | sweep | reproduce | report | doctor | cite``.
 
 Only typer is imported here; torch and the rest are imported by the command that needs them, so that help answers at once.
 """
 
 import json
-import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from learnmech import __version__
+from learnmech import __version__, cli_reproduce, cli_sweep
+from learnmech.cli_parts import (
+    EXIT_DIVERGED,
+    EXIT_INTERRUPTED,
+    EXIT_STORAGE,
+    Json,
+    Threads,
+    clear_errors,
+    plain,
+    say,
+    set_threads,
+    show_status,
+)
 
 if TYPE_CHECKING:
     from learnmech.experiments import WatchedRun, WatchSettings
@@ -27,14 +37,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=(
         "Measure feature learning in PyTorch, layer by layer. Exit codes: 0 done, 2 wrong input, 3 data missing or corrupt, "
-        "4 a file could not be written, 5 training diverged, 130 stopped by Ctrl-C (go on with --resume)."
+        "4 a file could not be written, 5 training diverged, 6 cells of a sweep failed, 130 stopped by Ctrl-C (go on with "
+        "--resume, or with the same command)."
     ),
 )
-
-EXIT_INPUT, EXIT_DATA, EXIT_STORAGE, EXIT_DIVERGED, EXIT_INTERRUPTED = 2, 3, 4, 5, 130
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads for torch; small nets are fastest on one.")]
+app.add_typer(cli_sweep.app, name="sweep")
+app.command()(cli_reproduce.reproduce)
+cli_sweep.app.command()(cli_reproduce.networks)
 
 
 @app.callback(invoke_without_command=True)
@@ -52,16 +61,16 @@ def demo(
     threads: Threads = 1,
 ) -> None:
     """Train a net on real handwritten digits, show where its features are learned, then turn the knob that it names."""
-    with _clear_errors():
-        _set_threads(threads)
+    with clear_errors():
+        set_threads(threads)
         from learnmech.experiments import WatchSettings
 
         settings = WatchSettings(data="digits", samples=None, image_size=None, seed=seed, epochs=100, every=5)
-        _say(as_json, "Watching an 8-layer ReLU net learn 1347 real 8 x 8 digits (scikit-learn).")
+        say(as_json, "Watching an 8-layer ReLU net learn 1347 real 8 x 8 digits (scikit-learn).")
         first = _train(settings, out, resume=False, as_json=as_json)
-        _say(as_json, f"\n{first.verdict}\n")
+        say(as_json, f"\n{first.verdict}\n")
         _leave(first)
-        _say(
+        say(
             as_json,
             "Now a knob that it names: the same net with dropout 0.15.",
         )
@@ -113,8 +122,8 @@ def watch_command(
     threads: Threads = 1,
 ) -> None:
     """Train a net on a data set and watch how its layers learn. The defaults are those of the spring-block paper."""
-    with _clear_errors():
-        _set_threads(threads)
+    with clear_errors():
+        set_threads(threads)
         from learnmech.experiments import WatchSettings
 
         settings = WatchSettings(
@@ -164,7 +173,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Read a stored history again: print its verdict and write its report."""
-    with _clear_errors():
+    with clear_errors():
         from learnmech import history as histories
         from learnmech.monitor.verdict import read_verdict
         from learnmech.report import write_report
@@ -174,7 +183,7 @@ def report(
         verdict = read_verdict(history)
         path = write_report(history, out or folder / "report.html")
     if as_json:
-        typer.echo(json.dumps({**_plain(verdict.to_dict()), "report": str(path)}))
+        typer.echo(json.dumps({**plain(verdict.to_dict()), "report": str(path)}))
     else:
         typer.echo(f"{verdict}\n\nreport: {path}")
 
@@ -192,12 +201,12 @@ def doctor(
     FACTORY returns (model, (inputs, targets)) or (model, (inputs, targets), loss). MODULE is looked up from the current folder
     too; it may be a file: path/to/file.py:FACTORY.
     """
-    with _clear_errors():
-        _set_threads(threads)
+    with clear_errors():
+        set_threads(threads)
         from learnmech.experiments.doctor import examine, load_factory
 
         chosen = layers if layers == "auto" else tuple(part.strip() for part in layers.split(","))
-        with _status("timing passes and probes", quiet=as_json):
+        with show_status("timing passes and probes", quiet=as_json):
             made = load_factory(factory)
             diagnosis = examine(*made, measures=[part.strip() for part in measures.split(",")], layers=chosen)
     typer.echo(json.dumps(diagnosis.to_dict()) if as_json else str(diagnosis))
@@ -208,7 +217,7 @@ def cite(
     run: Annotated[Path | None, typer.Argument(help="A run folder or history; all works if not given.")] = None,
 ) -> None:
     """Print the BibTeX of the works behind a run's measurements."""
-    with _clear_errors():
+    with clear_errors():
         from learnmech import history as histories
         from learnmech.citation import cite as citations
 
@@ -223,18 +232,6 @@ def _train(settings: "WatchSettings", out: Path, *, resume: bool, as_json: bool)
 
     with _progress(settings.epochs, quiet=as_json) as on_epoch:
         return train_and_watch(settings, out, resume=resume, on_epoch=on_epoch)
-
-
-@contextmanager
-def _status(text: str, *, quiet: bool) -> Iterator[None]:
-    """Show on standard error, if that is a terminal, that something is going on."""
-    if quiet or not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(text):
-        yield
 
 
 @contextmanager
@@ -285,57 +282,6 @@ def _leave(run: "WatchedRun") -> None:
         code = EXIT_STORAGE
     if code:
         raise typer.Exit(code)
-
-
-def _say(quiet: bool, text: str) -> None:
-    if not quiet:
-        typer.echo(text)
-
-
-def _set_threads(threads: int) -> None:
-    # Before torch is imported: spinning threads on busy cores make small nets many times slower.
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn our own errors into one line and an exit code, and warnings into one line each."""
-    from learnmech.errors import DataError, LearnmechError, LearnmechWarning, StorageError
-
-    def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-        typer.echo(f"{'note' if issubclass(category, LearnmechWarning) else category.__name__}: {message}", err=True)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        try:
-            yield
-        except DataError as error:
-            _fail(error, EXIT_DATA)
-        except StorageError as error:
-            _fail(error, EXIT_STORAGE)
-        except LearnmechError as error:
-            _fail(error, EXIT_INPUT)
-        except KeyboardInterrupt:
-            typer.echo("stopped by Ctrl-C.", err=True)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
-    raise typer.Exit(code) from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if (isinstance(value, float) and value != value) or value in (float("inf"), float("-inf")):
-        return None
-    return value
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from learnmech.lazy import lazy_names
 
 if TYPE_CHECKING:
     from learnmech.data.cifar import read_cifar10, read_cifar_batch
+    from learnmech.data.class_number import class_number_regression
     from learnmech.data.dataset import Dataset
     from learnmech.data.downloading import download
     from learnmech.data.idx import read_idx
@@ -23,6 +24,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Dataset": "dataset",
+        "class_number_regression": "class_number",
         "download": "downloading",
         "gaussian_clusters": "synthetic",
         "load": "loading",
@@ -37,6 +39,7 @@ __getattr__, __dir__ = lazy_names(
 
 __all__ = [
     "Dataset",
+    "class_number_regression",
     "download",
     "gaussian_clusters",
     "load",

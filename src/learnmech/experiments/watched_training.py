@@ -5,86 +5,27 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch._dynamo  # noqa: F401 (the first optimizer imports it anyway, some 2 s: better now than in the middle of a run)
 import xarray as xr
-from torch import nn
 
-from learnmech import data as datasets
 from learnmech import history as histories
 from learnmech.data import Dataset
-from learnmech.errors import InputError, LearnmechWarning, StorageError
+from learnmech.errors import LearnmechWarning, StorageError
+from learnmech.experiments.settings import WatchSettings, build_net, load_data, make_train_config
 from learnmech.files import require_writable_folder
 from learnmech.monitor.monitor import Monitor, watch
 from learnmech.monitor.verdict import Verdict, read_verdict
-from learnmech.nets import CNN, MLP
 from learnmech.report import write_report
-from learnmech.training import TrainConfig, Trainer, TrainResult, build_seeded, make_loss
+from learnmech.training import Trainer, TrainResult, make_loss
 
 _PROBES = 10
 """Probes in a run, besides the one before training, unless the user says how often."""
 _HELD_OUT = 2560
 """Test samples on which the held-out curve is measured; the accuracy at the end is of all of them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchSettings:
-    """What to train and how, with the settings of Shi, Pan, Dokmanić 2024 as defaults.
-
-    Attributes:
-        data: ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10`` or ``csv:PATH``.
-        data_dir: folder with the data; None for ``LEARNMECH_DATA`` or a download.
-        samples: training samples, or as many as there are; None for all.
-        image_size: images are resized to this height and width; None keeps them. 10 is the paper's.
-        net: ``mlp`` or ``cnn``.
-        depth: weight layers, the read-out included.
-        width: units of a layer (``mlp``) or channels (``cnn``).
-        slope: of the LeakyReLU: 0 is ReLU, 1 is linear.
-        dropout: rate behind every hidden layer.
-        batch_norm: whether to normalise.
-        init: scheme of the initial weights, see :func:`learnmech.nets.initialise`.
-        init_scale: factor on the initial weights.
-        label_noise: share of labels replaced in each batch.
-        data_noise: strength of the noise on each batch, in standard deviations of its inputs.
-        lr: learning rate.
-        batch: samples in a batch; None for all.
-        optimizer: ``adam``, ``adamw`` or ``sgd``.
-        momentum: of ``sgd``.
-        weight_decay: weight decay.
-        loss: ``cross_entropy`` or ``mse``; None for the one that suits the targets.
-        epochs: passes over the data.
-        seed: of initial weights, batch order, dropout and noise.
-        every: optimizer steps between probes; None for about ten probes in the run.
-        measures: preset or instrument of ``watch``.
-    """
-
-    data: str = "mnist"
-    data_dir: Path | None = None
-    samples: int | None = 2560
-    image_size: int | None = 10
-    net: Literal["mlp", "cnn"] = "mlp"
-    depth: int = 8
-    width: int = 100
-    slope: float = 0.0
-    dropout: float = 0.0
-    batch_norm: bool = True
-    init: str = "torch"
-    init_scale: float = 1.0
-    label_noise: float = 0.0
-    data_noise: float = 0.0
-    lr: float = 1e-3
-    batch: int | None = None
-    optimizer: str = "adam"
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    loss: str | None = None
-    epochs: int = 100
-    seed: int = 0
-    every: int | None = None
-    measures: str = "standard"
 
 
 @dataclass(frozen=True)
@@ -137,64 +78,6 @@ class WatchedRun:
         }
 
 
-def load_data(settings: WatchSettings) -> Dataset:
-    """Load the data set that the settings name, cut and resized as they say.
-
-    Args:
-        settings: the settings.
-
-    Returns:
-        The data set.
-    """
-    if settings.data != "digits" and not settings.data.startswith("csv:"):
-        return datasets.load(
-            settings.data, folder=settings.data_dir, train_samples=settings.samples, image_size=settings.image_size
-        )
-    # Small sets, which may have fewer samples than asked for, and images of a size of their own.
-    whole = datasets.load(settings.data, folder=settings.data_dir)
-    if settings.samples is None or settings.samples >= len(whole.train_inputs):
-        return whole
-    return datasets.load(settings.data, folder=settings.data_dir, train_samples=settings.samples)
-
-
-def build_net(settings: WatchSettings, dataset: Dataset) -> nn.Module:
-    """Build the network that the settings describe, with weights drawn by their seed.
-
-    Args:
-        settings: the settings.
-        dataset: what it shall be trained on.
-
-    Returns:
-        The network.
-
-    Raises:
-        InputError: for an unknown kind, or a convolutional net on data without height and width.
-    """
-    common: dict[str, Any] = {
-        "depth": settings.depth,
-        "slope": settings.slope,
-        "dropout": settings.dropout,
-        "batch_norm": settings.batch_norm,
-        "init": settings.init,
-        "init_scale": settings.init_scale,
-    }
-    shape = dataset.input_shape
-    if settings.net == "mlp":
-        return build_seeded(
-            lambda: MLP(int(np.prod(shape)), dataset.outputs, width=settings.width, **common), settings.seed
-        )
-    if settings.net == "cnn":
-        if len(shape) != 3:
-            raise InputError(
-                f"net='cnn' needs images (channels, height, width), but {dataset.name} has inputs {shape}."
-            )
-        return build_seeded(
-            lambda: CNN((shape[0], shape[1], shape[2]), dataset.outputs, channels=settings.width, **common),
-            settings.seed,
-        )
-    raise InputError(f"unknown net {settings.net!r}: expected 'mlp' or 'cnn'.")
-
-
 def train_and_watch(
     settings: WatchSettings,
     out: str | Path,
@@ -221,7 +104,7 @@ def train_and_watch(
     folder = require_writable_folder(out)
     dataset = load_data(settings) if dataset is None else dataset
     model = build_net(settings, dataset)
-    config = _train_config(settings, dataset)
+    config = make_train_config(settings, dataset)
     trainer = Trainer(model, dataset, config, folder=folder)
     steps_in_epoch = -(-len(dataset.train_inputs) // (config.batch_size or len(dataset.train_inputs)))
     every = settings.every or max(1, steps_in_epoch * settings.epochs // _PROBES)
@@ -259,21 +142,6 @@ def _finish(monitor: Monitor, result: TrainResult, folder: Path) -> WatchedRun:
             warnings.warn(f"{error} The numbers are printed and returned all the same.", LearnmechWarning, stacklevel=3)
             written[name] = None
     return WatchedRun(history, read_verdict(history), result, written["history.nc"], written["report.html"])
-
-
-def _train_config(settings: WatchSettings, dataset: Dataset) -> TrainConfig:
-    return TrainConfig(
-        epochs=settings.epochs,
-        batch_size=settings.batch,
-        optimizer=settings.optimizer,  # type: ignore[arg-type]
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        loss=settings.loss or ("mse" if dataset.classes is None else "cross_entropy"),  # type: ignore[arg-type]
-        label_noise=settings.label_noise,
-        data_noise=settings.data_noise,
-        seed=settings.seed,
-    )
 
 
 def _described(settings: WatchSettings, dataset: Dataset) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""The figures that can be reproduced, by name; the module of a figure is imported when it is asked for."""
+
+import importlib
+
+from learnmech.errors import InputError
+from learnmech.experiments.reproduction import Reproduction
+
+_SHI = "learnmech.experiments.shi2024"
+
+FIGURES: dict[str, str] = {
+    "shi2024/fig1a": f"{_SHI}.figure1:FIG1A",
+    "shi2024/fig1b": f"{_SHI}.figure1:FIG1B",
+    "shi2024/fig1c": f"{_SHI}.figure1:FIG1C",
+    "shi2024/fig1d": f"{_SHI}.figure1:FIG1D",
+    "shi2024/fig2": f"{_SHI}.folding_ruler:FIG2",
+    "shi2024/fig3": f"{_SHI}.chain_phases:FIG3",
+    "shi2024/fig4": f"{_SHI}.figure4:FIG4",
+    "shi2024/fig5": f"{_SHI}.linear_nets:FIG5",
+    "shi2024/figS2": f"{_SHI}.convolution:FIGS2",
+    "shi2024/figS4": f"{_SHI}.held_out_curves:FIGS4",
+    "shi2024/figS5": f"{_SHI}.variants:FIGS5",
+    "shi2024/figS6": f"{_SHI}.variants:FIGS6",
+    "shi2024/figS7": f"{_SHI}.variants:FIGS7",
+    "shi2024/figS8": f"{_SHI}.cifar:FIGS8",
+    "shi2024/figS9": f"{_SHI}.cifar:FIGS9",
+    "shi2024/figS10": f"{_SHI}.two_loads:FIGS10",
+    "shi2024/figS11": f"{_SHI}.two_loads:FIGS11",
+    "shi2024/figS12": f"{_SHI}.regression:FIGS12",
+    "shi2024/figS13": f"{_SHI}.chain_phases:FIGS13",
+    "shi2024/figS14": f"{_SHI}.chain_phases:FIGS14",
+}
+"""Name to ``module:object``."""
+
+
+def find(name: str) -> Reproduction:
+    """Import a figure.
+
+    Args:
+        name: such as ``shi2024/fig1a``.
+
+    Returns:
+        The figure.
+
+    Raises:
+        InputError: if there is none of this name.
+    """
+    if name not in FIGURES:
+        raise InputError(f"unknown figure {name!r}; known are {', '.join(FIGURES)}.")
+    module, _, attribute = FIGURES[name].partition(":")
+    figure: Reproduction = getattr(importlib.import_module(module), attribute)
+    return figure
