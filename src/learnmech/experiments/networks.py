@@ -279,3 +279,15 @@ def describe_cell(monitor: Monitor, result: TrainResult, config: Mapping[str, An
             "threads": torch.get_num_threads(),
         },
     )
+
+
+def without_readout(history: xr.Dataset) -> xr.Dataset:
+    """Leave the read-out out, as the paper's load curves do.
+
+    Args:
+        history: over ``layer``, with ``role``.
+
+    Returns:
+        The history up to the last hidden layer.
+    """
+    return history.isel(layer=np.flatnonzero(history["role"].values != "readout"))

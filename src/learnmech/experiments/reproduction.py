@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import xarray as xr
 
 from learnmech.errors import InputError
+from learnmech.sweep import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,6 +102,18 @@ class Context:
     retry: bool = False
     shard: tuple[int, int] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, sweep: Sweep, folder: str = "sweep") -> xr.Dataset:
+        """Run a sweep as this context says.
+
+        Args:
+            sweep: the sweep.
+            folder: where inside ``out``; its name must begin with ``sweep``.
+
+        Returns:
+            Its collected history.
+        """
+        return sweep.run(self.executor, self.out / folder, workers=self.workers, retry=self.retry, shard=self.shard)
 
     def require_overrides(self, *known: str) -> None:
         """Refuse overrides that the figure would not heed.

@@ -48,11 +48,8 @@ def train_grid(
     if both:
         raise InputError(f"{', '.join(both)} cannot be replaced: the figure varies it.")
     settings = {**fixed, **context.overrides}
-    out = context.out / folder
-    stacked = choose_stacking(grid, settings, out)
-    return Sweep(stacked_networks if stacked else train_network, grid, fixed=settings).run(
-        context.executor, out, workers=context.workers, retry=context.retry, shard=context.shard
-    )
+    stacked = choose_stacking(grid, settings, context.out / folder)
+    return context.run(Sweep(stacked_networks if stacked else train_network, grid, fixed=settings), folder)
 
 
 def train_settings(
@@ -76,9 +73,7 @@ def train_settings(
         One history over ``setting`` and ``seed``.
     """
     shared = {"settings": {name: dict(values) for name, values in table.items()}, **fixed, **context.overrides}
-    return Sweep(train_setting, {"setting": list(table), "seed": list(seeds)}, fixed=shared).run(
-        context.executor, context.out / folder, workers=context.workers, retry=context.retry, shard=context.shard
-    )
+    return context.run(Sweep(train_setting, {"setting": list(table), "seed": list(seeds)}, fixed=shared), folder)
 
 
 def train_setting(config: Mapping[str, Any]) -> xr.Dataset:

@@ -9,7 +9,7 @@ import xarray as xr
 from learnmech import history as histories
 from learnmech.errors import InputError
 from learnmech.experiments.drawing import draw_curves, new_figure
-from learnmech.experiments.networks import describe_cell, load_dataset, observe, read_config
+from learnmech.experiments.networks import describe_cell, load_dataset, observe, read_config, without_readout
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale, judge
 from learnmech.experiments.settings import build_net, make_train_config
 from learnmech.experiments.shi2024.phase_diagrams import SEEDS
@@ -89,9 +89,7 @@ def run(context: Context) -> xr.Dataset:
         Their histories over ``seed`` and ``stage``.
     """
     fixed = {**_FIXED[context.scale], "dropouts": list(DROPOUTS[context.scale]), **context.overrides}
-    return Sweep(train_in_stages, {"seed": list(SEEDS[context.scale])}, fixed=fixed).run(
-        context.executor, context.out / "sweep", workers=context.workers, retry=context.retry, shard=context.shard
-    )
+    return context.run(Sweep(train_in_stages, {"seed": list(SEEDS[context.scale])}, fixed=fixed))
 
 
 def check(history: xr.Dataset, scale: Scale) -> list[Claim]:
@@ -127,8 +125,7 @@ def check(history: xr.Dataset, scale: Scale) -> list[Claim]:
 
 
 def _hidden(history: xr.Dataset) -> np.ndarray:
-    kept = np.flatnonzero(history["role"].values != "readout")
-    curves: np.ndarray = history["stage_load"].mean("seed").isel(layer=kept).transpose("stage", "layer").values
+    curves: np.ndarray = without_readout(history)["stage_load"].mean("seed").transpose("stage", "layer").values
     return curves
 
 

@@ -32,6 +32,16 @@ def _settings(**named: Any) -> dict[Scale, dict[str, Any]]:
     }
 
 
+def _check_axis(history: xr.Dataset, scale: Scale, axis: str, rising: Claim, quiet: float) -> list[Claim]:
+    """Check what is claimed of every axis of noise, besides how it bends the curve of a ReLU net."""
+    at = {axis: nearest(history, axis, quiet)}
+    return [rising, *check_linear_net(history, scale, **at), *check_best_is_straight(history, scale, axis)]
+
+
+def _relu(history: xr.Dataset) -> dict[str, Any]:
+    return {"slope": nearest(history, "slope", 0.0)}
+
+
 def check_noise(history: xr.Dataset, scale: Scale) -> list[Claim]:
     """Check N1, N2, N5 and N6 on label and data noise.
 
@@ -42,23 +52,18 @@ def check_noise(history: xr.Dataset, scale: Scale) -> list[Claim]:
     Returns:
         The claims.
     """
-    quiet = {"noise": nearest(history, "noise", 0.0)}
-    relu = {"slope": nearest(history, "slope", 0.0)}
-    return [
-        check_lazy_start(history, scale, {**quiet, **relu}),
-        check_rising(
-            "N2",
-            "label and data noise bends the curve of a ReLU net from concave to convex",
-            history,
-            scale,
-            "noise",
-            (0.0, 0.2, 0.4, 0.7),
-            crossing=(0.2, 0.4),
-            **relu,
-        ),
-        *check_linear_net(history, scale, **quiet),
-        *check_best_is_straight(history, scale, "noise"),
-    ]
+    rising = check_rising(
+        "N2",
+        "label and data noise bends the curve of a ReLU net from concave to convex",
+        history,
+        scale,
+        "noise",
+        (0.0, 0.2, 0.4, 0.7),
+        crossing=(0.2, 0.4),
+        **_relu(history),
+    )
+    lazy = check_lazy_start(history, scale, {"noise": nearest(history, "noise", 0.0), **_relu(history)})
+    return [lazy, *_check_axis(history, scale, "noise", rising, 0.0)]
 
 
 def check_learning_rate(history: xr.Dataset, scale: Scale) -> list[Claim]:
@@ -71,31 +76,27 @@ def check_learning_rate(history: xr.Dataset, scale: Scale) -> list[Claim]:
     Returns:
         The claims.
     """
-    relu = {"slope": nearest(history, "slope", 0.0)}
-    return [
-        check_rising(
-            "N4",
-            "larger learning rates bend the curve of a ReLU net towards convex",
-            history,
-            scale,
-            "lr",
-            (1e-3, 1e-2, 1e-1),
-            **relu,
-        ),
-        check_rising(
-            "N4b",
-            "at the smallest learning rate the normalised curve is the most concave (its c is not: the net is under-trained)",
-            history,
-            scale,
-            "lr",
-            (1e-4, 1e-3),
-            variable="curvature",
-            symbol="q",
-            **relu,
-        ),
-        *check_linear_net(history, scale, lr=nearest(history, "lr", 1e-3)),
-        *check_best_is_straight(history, scale, "lr"),
-    ]
+    rising = check_rising(
+        "N4",
+        "larger learning rates bend the curve of a ReLU net towards convex",
+        history,
+        scale,
+        "lr",
+        (1e-3, 1e-2, 1e-1),
+        **_relu(history),
+    )
+    least = check_rising(
+        "N4b",
+        "at the smallest learning rate the normalised curve is the most concave (its c is not: the net is under-trained)",
+        history,
+        scale,
+        "lr",
+        (1e-4, 1e-3),
+        variable="curvature",
+        symbol="q",
+        **_relu(history),
+    )
+    return [least, *_check_axis(history, scale, "lr", rising, 1e-3)]
 
 
 def check_dropout(history: xr.Dataset, scale: Scale) -> list[Claim]:
@@ -108,22 +109,17 @@ def check_dropout(history: xr.Dataset, scale: Scale) -> list[Claim]:
     Returns:
         The claims.
     """
-    quiet = {"dropout": nearest(history, "dropout", 0.0)}
-    relu = {"slope": nearest(history, "slope", 0.0)}
-    return [
-        check_lazy_start(history, scale, {**quiet, **relu}),
-        check_rising(
-            "N3",
-            "dropout bends the curve of a ReLU net from concave to convex",
-            history,
-            scale,
-            "dropout",
-            (0.0, 0.04, 0.12, 0.28),
-            **relu,
-        ),
-        *check_linear_net(history, scale, **quiet),
-        *check_best_is_straight(history, scale, "dropout"),
-    ]
+    rising = check_rising(
+        "N3",
+        "dropout bends the curve of a ReLU net from concave to convex",
+        history,
+        scale,
+        "dropout",
+        (0.0, 0.04, 0.12, 0.28),
+        **_relu(history),
+    )
+    lazy = check_lazy_start(history, scale, {"dropout": nearest(history, "dropout", 0.0), **_relu(history)})
+    return [lazy, *_check_axis(history, scale, "dropout", rising, 0.0)]
 
 
 def check_batch(history: xr.Dataset, scale: Scale) -> list[Claim]:
@@ -144,7 +140,7 @@ def check_batch(history: xr.Dataset, scale: Scale) -> list[Claim]:
             scale,
             "batch",
             (1280.0, 320.0, 80.0, 20.0),
-            slope=nearest(history, "slope", 0.0),
+            **_relu(history),
         ),
         *check_best_is_straight(history, scale, "batch"),
     ]

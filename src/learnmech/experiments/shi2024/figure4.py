@@ -8,6 +8,7 @@ import xarray as xr
 
 from learnmech import history as histories
 from learnmech.experiments.drawing import draw_curves, new_figure
+from learnmech.experiments.networks import without_readout
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale, judge
 from learnmech.experiments.shi2024.network_claims import mean_of
 from learnmech.experiments.shi2024.phase_diagrams import PAPER, SEEDS, SMOKE
@@ -159,7 +160,7 @@ def draw(history: xr.Dataset) -> "Figure":
     Returns:
         The figure.
     """
-    hidden = history.isel(layer=np.flatnonzero(history["role"].values != "readout"))
+    hidden = without_readout(history)
     figure = new_figure(3, 2, width=7.6, height=8.2)
     panels = iter(figure.axes)
     for row, letter in zip(ROWS, "bcd", strict=True):

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from learnmech.experiments.drawing import draw_curves, new_figure
+from learnmech.experiments.networks import without_readout
 from learnmech.experiments.shi2024.network_claims import (
     check_held_out,
 )
-from learnmech.experiments.shi2024.panels import without_readout
 from learnmech.experiments.shi2024.phase_diagrams import PAPER, PAPER_SLOPES, SMOKE, Diagram
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import xarray as xr
 from learnmech import history as histories
 from learnmech.data import Dataset
 from learnmech.experiments.drawing import draw_curves, new_figure
-from learnmech.experiments.networks import describe_cell, observe
+from learnmech.experiments.networks import describe_cell, observe, without_readout
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale, judge
 from learnmech.nets import MLP
 from learnmech.springs import SpringChain
@@ -100,9 +100,7 @@ def run(context: Context) -> xr.Dataset:
     context.require_overrides("steps")
     steps = {"steps": _STEPS[context.scale], **context.overrides}
     grid: dict[str, list[Any]] = {"way": list(WAYS), "seed": list(_SEEDS[context.scale])}
-    nets = Sweep(train_linear_net, grid, fixed=steps).run(
-        context.executor, context.out / "sweep", workers=context.workers, retry=context.retry, shard=context.shard
-    )
+    nets = context.run(Sweep(train_linear_net, grid, fixed=steps))
     chain = SpringChain(friction_forward=0.0, friction_backward=_CHAIN_BACKWARD)
     run = chain.simulate(steps=20_000, noise=np.array([0.0, _CHAIN_NOISE]), chains=200, record_every=20_000, seed=0)
     elongation = run["elongation"].isel(time=-1).mean("chain").transpose("noise", "layer").values
@@ -172,7 +170,7 @@ def draw(history: xr.Dataset) -> "Figure":
     Returns:
         The figure.
     """
-    hidden = history.isel(layer=np.flatnonzero(history["role"].values != "readout"))
+    hidden = without_readout(history)
     figure = new_figure(1, 2, width=8.4, height=3.6)
     curves = [hidden["load"].sel(way=way).mean("seed").values for way in WAYS]
     colours = ["#1f2933", "#1b6ca8", "#e2954a", "#d1495b"]

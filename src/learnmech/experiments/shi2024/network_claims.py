@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import spearmanr
 
+from learnmech.experiments.networks import without_readout
 from learnmech.experiments.reproduction import Claim, Scale, judge, untested
 
 PEAK_TOLERANCE = 0.003
@@ -283,7 +284,7 @@ def check_flat_pinv(history: xr.Dataset, scale: Scale) -> list[Claim]:
     Returns:
         One claim.
     """
-    hidden = history.isel(layer=np.flatnonzero(history["role"].values != "readout"))
+    hidden = without_readout(history)
     drops = {
         name: (hidden[name].isel(layer=0) - hidden[name].isel(layer=-1)).mean("seed").values.ravel()
         for name in ("load", "load_pinv")

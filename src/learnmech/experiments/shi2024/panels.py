@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import xarray as xr
-
 from learnmech.experiments.drawing import new_figure
 from learnmech.experiments.reproduction import Scale
 from learnmech.experiments.shi2024.phase_diagrams import PAPER, SMOKE
@@ -20,18 +17,6 @@ NOISES: Mapping[Scale, tuple[float, ...]] = {
 }
 BASE: Mapping[Scale, Mapping[str, Any]] = {"smoke": SMOKE, "reduced": PAPER, "paper": PAPER}
 ALL_SCALES: tuple[Scale, ...] = ("smoke", "reduced", "paper")
-
-
-def without_readout(history: xr.Dataset) -> xr.Dataset:
-    """Leave the read-out out, as the paper's load curves do.
-
-    Args:
-        history: over ``layer``, with ``role``.
-
-    Returns:
-        The history up to the last hidden layer.
-    """
-    return history.isel(layer=np.flatnonzero(history["role"].values != "readout"))
 
 
 def make_panels(count: int) -> "Figure":

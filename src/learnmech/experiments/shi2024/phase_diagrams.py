@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from learnmech.experiments.drawing import draw_phase_diagram
+from learnmech.experiments.networks import without_readout
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale
 from learnmech.experiments.sweeping import train_grid
 
@@ -133,7 +134,7 @@ def draw_networks(history: xr.Dataset, row_axis: str, column_axis: str, *, curve
     others = [name for name in history["test_accuracy"].dims if name not in (row_axis, column_axis)]
     classes = bool(np.isfinite(history["test_accuracy"]).any())
     background = 100 * history["test_accuracy"] if classes else -history["test_loss"]
-    hidden = history.isel(layer=np.flatnonzero(history["role"].values != "readout"))
+    hidden = without_readout(history)
     order = (row_axis, column_axis)
     return draw_phase_diagram(
         background.mean(others).transpose(*order).values,

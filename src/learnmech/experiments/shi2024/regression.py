@@ -7,11 +7,12 @@ import numpy as np
 import xarray as xr
 
 from learnmech.experiments.drawing import draw_curves
+from learnmech.experiments.networks import without_readout
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale, judge
 from learnmech.experiments.shi2024.network_claims import (
     mean_of,
 )
-from learnmech.experiments.shi2024.panels import ALL_SCALES, BASE, make_panels, without_readout
+from learnmech.experiments.shi2024.panels import ALL_SCALES, BASE, make_panels
 from learnmech.experiments.shi2024.phase_diagrams import SEEDS
 from learnmech.experiments.sweeping import train_settings
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from learnmech.experiments.drawing import draw_curves, new_figure
+from learnmech.experiments.networks import without_readout
 from learnmech.experiments.reproduction import Claim, Reproduction, Scale, judge
 from learnmech.experiments.shi2024.network_claims import (
     check_flat_pinv,
@@ -13,7 +14,7 @@ from learnmech.experiments.shi2024.network_claims import (
     nearest,
     rank_correlation,
 )
-from learnmech.experiments.shi2024.panels import BASE, NOISES, without_readout
+from learnmech.experiments.shi2024.panels import BASE, NOISES
 from learnmech.experiments.shi2024.phase_diagrams import Diagram
 
 if TYPE_CHECKING:
