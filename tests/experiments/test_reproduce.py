@@ -1,13 +1,14 @@
 """Figures of papers: each runs from its declaration to its files; claims can fail; bad input is refused."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from learnmech import history as histories
-from learnmech.errors import InputError
+from learnmech.errors import DataError, InputError
 from learnmech.experiments import list_figures, reproduce
 from learnmech.experiments.registry import FIGURES, find
 from learnmech.experiments.reproduction import SCALES, judge, untested
@@ -129,3 +130,27 @@ def test_nets_of_different_depth_are_padded(tmp_path):
     assert np.isfinite(curves.sel(weight_layers=8)).all()
     assert np.isnan(curves.sel(weight_layers=4)).any()
     assert np.isfinite(curves.sel(weight_layers=4, layer="1")).all()
+
+
+@pytest.mark.filterwarnings("ignore::learnmech.errors.LearnmechWarning")
+def test_cifar_runs_when_its_files_are_given(tmp_path):
+    """Five training batches and a test batch in torchvision's layout, of random pixels."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        images = generator.integers(0, 256, (20, 3072), dtype=np.uint8)
+        content = {b"data": images, b"labels": [position % 10 for position in range(20)]}
+        (folder / name).write_bytes(pickle.dumps(content))
+    outcome = reproduce(
+        "shi2024/figS9", scale="reduced", out=tmp_path / "out", data_dir=str(tmp_path), **{**TINY, "samples": 60}
+    )
+    assert outcome.failed_cells == 0
+    assert {claim.verdict for claim in outcome.claims} <= {"pass", "fail"}
+    assert outcome.history["load"].sizes["slope"] == 3
+    check_files(outcome)
+
+
+def test_missing_data_is_said_before_anything_is_trained(tmp_path):
+    with pytest.raises(DataError, match="cifar-10-batches-py"):
+        reproduce("shi2024/figS8", scale="reduced", out=tmp_path / "out", data_dir=str(tmp_path))

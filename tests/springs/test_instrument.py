@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from learnmech.errors import InputError
 from learnmech.monitor import watch
 from learnmech.springs import curvature, end_difference, increments, linearity, load_curve
+from learnmech.springs.instrument import summarise
 
 
 def make_net(seed=0, width=12, outputs=3):
@@ -147,3 +148,12 @@ def test_the_default_device_does_not_matter():
     with torch.device("meta"):
         other = watch(net, (x, y), F.cross_entropy).history
     np.testing.assert_array_equal(other["load"].values, plain["load"].values)
+
+
+def test_halves_that_collapse_leave_the_errors_unknown():
+    """Two samples a class: in a half each class is one point, so its load is -inf at both ends. No warning, only NaN."""
+    halves = np.full((3, 2, 4), -np.inf)
+    values = summarise(np.array([1.0, 0.5, 0.2, 0.1]), [0, 1, 2, 3], halves)
+    assert np.isnan(values["gain_error"])
+    assert np.isnan(values["contribution_error"]).all()
+    assert np.isfinite(values["curvature"])

@@ -182,7 +182,8 @@ def summarise(load: np.ndarray, positions: Sequence[int], halves: np.ndarray) ->
     values["contribution_error"] = _half_difference(_contributions(halves))
     curves = halves[..., list(positions)]
     if len(positions) >= 2:
-        values["gain_error"] = float(_half_difference(curves[..., 0] - curves[..., -1]))
+        with np.errstate(invalid="ignore"):  # both ends of a half may be infinite: then its error is unknown
+            values["gain_error"] = float(_half_difference(curves[..., 0] - curves[..., -1]))
     if len(positions) >= 3 and np.isfinite(curves).all():
         values["curvature_error"] = float(_half_difference(curvature(curves).numpy()))
     return values
@@ -196,7 +197,8 @@ def _contributions(load: np.ndarray) -> np.ndarray:
 
 def _half_difference(values: np.ndarray) -> np.ndarray:
     """Root mean square over halvings of (A - B)/2, for values of shape (halvings, 2, ...)."""
-    return np.asarray(np.sqrt(np.mean(np.square((values[:, 0] - values[:, 1]) / 2), axis=0)))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(np.mean(np.square((values[:, 0] - values[:, 1]) / 2), axis=0)))
 
 
 class _Groups:

@@ -31,6 +31,11 @@ def _draw_both_loads(history: xr.Dataset) -> "Figure":
         for slope in slopes:
             curves = hidden[name].sel(slope=slope).mean("seed").transpose("noise", "layer").values
             draw_curves(next(panels), list(curves), labels, title=f"slope {slope:g}", y_title=y_title)
+    # All panels span as many units, so that a flat curve looks flat.
+    limits = [axes.get_ylim() for axes in figure.axes]
+    span = max(high - low for low, high in limits)
+    for axes, (low, high) in zip(figure.axes, limits, strict=True):
+        axes.set_ylim((low + high - span) / 2, (low + high + span) / 2)
     return figure
 
 
@@ -65,7 +70,8 @@ def _two_loads(name: str, title: str, slopes: Mapping[Scale, Sequence[float]], c
     diagram = Diagram(
         name=name,
         title=title,
-        caption="Top: the load by trace, ln(tr S_w / tr S_b). Bottom: the load by pseudo-inverse, ln tr(S_w pinv(S_b)).",
+        caption="Top: the load by trace, ln(tr S_w / tr S_b). Bottom: the load by pseudo-inverse, ln tr(S_w pinv(S_b)). All panels "
+        "span as many units.",
         axis="noise",
         values=NOISES,
         check=check,
