@@ -2,13 +2,14 @@
 
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from learnmech import history as histories
-from learnmech.errors import DataError, InputError
+from learnmech.errors import DataError, InputError, LearnmechError
 from learnmech.experiments import list_figures, reproduce
 from learnmech.experiments.registry import FIGURES, find
 from learnmech.experiments.reproduction import SCALES, judge, untested
@@ -92,8 +93,6 @@ def test_shares_are_put_together(tmp_path):
 
 
 def test_when_all_cells_fail_the_reason_is_given(tmp_path):
-    from learnmech.errors import LearnmechError
-
     with pytest.raises(LearnmechError, match=r"all 4 cells of shi2024/fig5 failed, the first with .*retry=True"):
         reproduce("shi2024/fig5", out=tmp_path, steps="many")
 
@@ -154,3 +153,10 @@ def test_cifar_runs_when_its_files_are_given(tmp_path):
 def test_missing_data_is_said_before_anything_is_trained(tmp_path):
     with pytest.raises(DataError, match="cifar-10-batches-py"):
         reproduce("shi2024/figS8", scale="reduced", out=tmp_path / "out", data_dir=str(tmp_path))
+
+
+def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(LearnmechError, match=r"needs matplotlib; install it with pip install 'learnmech\[paper\]'"):
+        reproduce("shi2024/fig1a", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

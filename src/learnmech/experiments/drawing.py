@@ -17,6 +17,20 @@ _BOX = 0.13
 """Free edge of a cell around its curve, as a share of the cell."""
 
 
+def require_matplotlib() -> None:
+    """Check that figures can be drawn, so that a long run does not end without one.
+
+    Raises:
+        LearnmechError: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise LearnmechError(
+            "drawing a paper's figure needs matplotlib; install it with pip install 'learnmech[paper]'."
+        ) from error
+
+
 def new_figure(rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 4.5, **named: Any) -> "Figure":
     """Make a figure with a grid of axes, without touching matplotlib's global state.
 
@@ -29,16 +43,10 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 7.0, height: f
 
     Returns:
         The figure; its axes are ``figure.axes``, row by row.
-
-    Raises:
-        LearnmechError: if matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise LearnmechError(
-            "drawing a paper's figure needs matplotlib; install it with pip install 'learnmech[paper]'."
-        ) from error
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.subplots(rows, columns, **named)
     for axes in figure.axes:

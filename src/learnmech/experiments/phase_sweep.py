@@ -9,7 +9,7 @@ import xarray as xr
 
 from learnmech import history as histories
 from learnmech.errors import InputError
-from learnmech.experiments.drawing import as_png, as_svg
+from learnmech.experiments.drawing import as_png, as_svg, require_matplotlib
 from learnmech.experiments.networks import CURVES
 from learnmech.experiments.page import render_page
 from learnmech.experiments.reproduction import Context
@@ -77,6 +77,7 @@ def phase_diagram(
         )
     if curve not in CURVES:
         raise InputError(f"curve must be one of {', '.join(CURVES)}, got {curve!r}.")
+    require_matplotlib()
     folder = require_writable_folder(out)
     grid = {rows[0]: list(rows[1]), columns[0]: list(columns[1]), "seed": list(seeds)}
     history = train_grid(grid, settings, Context("paper", folder, executor, workers, retry, shard))

@@ -11,7 +11,7 @@ import xarray as xr
 
 from learnmech import history as histories
 from learnmech.errors import LearnmechError, LearnmechWarning, StorageError
-from learnmech.experiments.drawing import as_png, as_svg
+from learnmech.experiments.drawing import as_png, as_svg, require_matplotlib
 from learnmech.experiments.page import render_page
 from learnmech.experiments.registry import FIGURES, find
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, require_scale
@@ -106,8 +106,9 @@ def reproduce(
         written :class:`~learnmech.errors.StorageError`.
 
     Raises:
-        LearnmechError: if every cell of its sweeps failed.
+        LearnmechError: if every cell of its sweeps failed, or matplotlib is missing.
     """
+    require_matplotlib()
     figure = find(name)
     checked = require_scale(scale)
     folder = require_writable_folder(out or Path("runs/reproduce") / f"{name.replace('/', '-')}-{scale}")

@@ -46,7 +46,7 @@ class Claim:
 
     def __str__(self) -> str:
         marks = {"pass": "PASS", "fail": "FAIL", "not tested at this scale": "----"}
-        return f"{marks[self.verdict]}  {self.key:4}{self.text}\n          expected {self.expected}\n          measured {self.measured}"
+        return f"{marks[self.verdict]}  {self.key:4} {self.text}\n          expected {self.expected}\n          measured {self.measured}"
 
 
 def judge(key: str, text: str, expected: str, measured: str, holds: bool, *, tested: bool = True) -> Claim:
