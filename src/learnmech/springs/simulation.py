@@ -205,6 +205,7 @@ class _Chunk:
         self._waiting: deque[tuple[Tensor, float | Tensor]] = deque()
         self._drawn = 0
         self._noise: SpringNoise | None = None
+        self._wide: Tensor | None = None
         if isinstance(level, Tensor) or level != 0:
             rows = 1 if run.common_noise else start.shape[0]
             self._noise = SpringNoise(run.noise_kind, rows, start.shape[1], (run.seed, number))
@@ -222,7 +223,11 @@ class _Chunk:
 
     def _draw(self, noise: SpringNoise) -> Iterator[tuple[Tensor, float | Tensor]]:
         """Draw for the next steps; give each step's draws, in the precision of the positions, and its level."""
-        draws = noise.draw().to(self._stepper.positions.dtype, copy=True)
+        draws = noise.draw()
+        if draws.dtype != self._stepper.positions.dtype:  # into memory that is used again: fresh pages cost more than the copy
+            if self._wide is None:
+                self._wide = torch.empty_like(draws, dtype=self._stepper.positions.dtype)
+            draws = self._wide.copy_(draws)
         first, self._drawn = self._drawn, self._drawn + len(draws)
         if isinstance(self._decay, Tensor):
             times = torch.arange(first, self._drawn, dtype=torch.float64)
