@@ -224,7 +224,8 @@ class _Chunk:
     def _draw(self, noise: SpringNoise) -> Iterator[tuple[Tensor, float | Tensor]]:
         """Draw for the next steps; give each step's draws, in the precision of the positions, and its level."""
         draws = noise.draw()
-        if draws.dtype != self._stepper.positions.dtype:  # into memory that is used again: fresh pages cost more than the copy
+        # Widened into memory that is used again: fresh pages cost more than the copy.
+        if draws.dtype != self._stepper.positions.dtype:
             if self._wide is None:
                 self._wide = torch.empty_like(draws, dtype=self._stepper.positions.dtype)
             draws = self._wide.copy_(draws)
