@@ -12,7 +12,15 @@ from learnmech.experiments.shi2024.network_claims import (
     check_rising,
     nearest,
 )
-from learnmech.experiments.shi2024.phase_diagrams import PAPER, PAPER_SLOPES, SMOKE, SMOKE_SLOPES, Diagram
+from learnmech.experiments.shi2024.phase_diagrams import (
+    PAPER,
+    PAPER_DROPOUTS,
+    PAPER_RATES,
+    PAPER_SLOPES,
+    SMOKE,
+    SMOKE_SLOPES,
+    Diagram,
+)
 
 if TYPE_CHECKING:
     pass
@@ -66,7 +74,7 @@ FIGS8 = Diagram(
     values={
         "smoke": (0.28, 0.12, 0.0),
         "reduced": (0.28, 0.12, 0.04, 0.0),
-        "paper": (0.28, 0.24, 0.20, 0.16, 0.12, 0.08, 0.04, 0.0),
+        "paper": PAPER_DROPOUTS,
     },
     check=_check_cifar_dropout,
     fixed=_CIFAR_SCALES,
@@ -81,7 +89,7 @@ FIGS9 = Diagram(
     values={
         "smoke": (1e-1, 1e-2, 1e-3),
         "reduced": (1e-1, 1e-2, 1e-3, 1e-4),
-        "paper": (2e-1, 1e-1, 5e-2, 1e-2, 5e-3, 1e-3, 5e-4, 1e-4),
+        "paper": PAPER_RATES,
     },
     check=_check_cifar_rate,
     fixed=_CIFAR_SCALES,

@@ -13,7 +13,15 @@ from learnmech.experiments.shi2024.network_claims import (
     check_rising,
     nearest,
 )
-from learnmech.experiments.shi2024.phase_diagrams import PAPER, PAPER_SLOPES, SMOKE, SMOKE_SLOPES, Diagram
+from learnmech.experiments.shi2024.phase_diagrams import (
+    PAPER,
+    PAPER_DROPOUTS,
+    PAPER_RATES,
+    PAPER_SLOPES,
+    SMOKE,
+    SMOKE_SLOPES,
+    Diagram,
+)
 
 _READ = (
     "Top row ReLU, bottom row linear; left column most noise, right column least. The colour is the mean test accuracy, "
@@ -170,7 +178,7 @@ FIG1B = Diagram(
     values={
         "smoke": (1e-1, 1e-2, 1e-3),
         "reduced": (1e-1, 1e-2, 1e-3, 1e-4),
-        "paper": (2e-1, 1e-1, 5e-2, 1e-2, 5e-3, 1e-3, 5e-4, 1e-4),
+        "paper": PAPER_RATES,
     },
     check=check_learning_rate,
     fixed=_settings(epochs=200),
@@ -185,7 +193,7 @@ FIG1C = Diagram(
     values={
         "smoke": (0.28, 0.12, 0.0),
         "reduced": (0.28, 0.12, 0.08, 0.04, 0.0),
-        "paper": (0.28, 0.24, 0.20, 0.16, 0.12, 0.08, 0.04, 0.0),
+        "paper": PAPER_DROPOUTS,
     },
     check=check_dropout,
     fixed=_settings(),

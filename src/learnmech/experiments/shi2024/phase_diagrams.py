@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PAPER_SLOPES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SMOKE_SLOPES = (0.0, 0.4, 1.0)
+PAPER_RATES = (2e-1, 1e-1, 5e-2, 1e-2, 5e-3, 1e-3, 5e-4, 1e-4)
+PAPER_DROPOUTS = (0.28, 0.24, 0.20, 0.16, 0.12, 0.08, 0.04, 0.0)
 SMOKE = {"data": "digits", "samples": None, "image_size": None, "epochs": 30}
 """Embedded data and few epochs: shows that everything runs; the paper's numbers are not to be expected."""
 PAPER = {"data": "mnist", "samples": 2560, "image_size": 10, "epochs": 100}
