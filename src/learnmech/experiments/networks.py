@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
 
 from learnmech import history as histories
 from learnmech.data import Dataset
 from learnmech.errors import InputError
+from learnmech.experiments.observing import observe
 from learnmech.experiments.settings import WatchSettings, build_net, load_data, make_train_config
-from learnmech.monitor.monitor import Monitor, watch
+from learnmech.monitor.monitor import Monitor
 from learnmech.springs import curvature, end_difference, linearity
-from learnmech.training import Trainer, TrainResult, make_loss, train_members
+from learnmech.training import Trainer, TrainResult, train_members
+from learnmech.training.batches import steps_in_epoch
 
 STACKABLE = (
     "slope",
@@ -35,7 +36,6 @@ STACKABLE = (
 """Settings in which networks may differ and still be trained as one computation."""
 CURVES = {"load": "", "load_held_out": "_held_out", "load_pinv": "_pinv"}
 """The load curves of a cell, and what their shape numbers are called after ``curvature``, ``linearity``, ``end_difference``."""
-_HELD_OUT = 2560
 _RUN = "the training run"
 _MEANINGS = {
     "test_accuracy": ("accuracy on the test samples", "share, 0 to 1"),
@@ -99,7 +99,7 @@ def train_network(config: Mapping[str, Any]) -> xr.Dataset:
     if not probes:
         result = trainer.fit()
         return describe_cell(observe(model, dataset, trainer.config.loss), result, config, steps=False)
-    steps = settings.epochs * -(-len(dataset.train_inputs) // (settings.batch or len(dataset.train_inputs)))
+    steps = settings.epochs * steps_in_epoch(len(dataset.train_inputs), settings.batch)
     monitor = observe(model, dataset, trainer.config.loss, optimizer=trainer.optimizer, every=max(1, steps // probes))
     result = trainer.fit()
     monitor.close()
@@ -189,31 +189,6 @@ def load_dataset(settings: WatchSettings) -> Dataset:
     return _load_once(tuple((name, getattr(settings, name)) for name in names))
 
 
-def observe(model: nn.Module, dataset: Dataset, loss: Any, **named: Any) -> Monitor:
-    """Measure the load curves of a network on its training samples, and on test samples if there are any.
-
-    Args:
-        model: the network.
-        dataset: its data.
-        loss: name of its loss.
-        **named: further arguments of :func:`learnmech.watch`.
-
-    Returns:
-        A monitor that has measured once.
-    """
-    held_out = (dataset.test_inputs[:_HELD_OUT], dataset.test_targets[:_HELD_OUT])
-    dtype = next(model.parameters()).dtype
-    cast = [part.to(dtype) if part.is_floating_point() else part for part in (*held_out, dataset.train_targets)]
-    return watch(
-        model,
-        (dataset.train_inputs.to(dtype), cast[2]),
-        make_loss(loss, dataset.classes),
-        measures="springs",
-        held_out=(cast[0], cast[1]) if len(held_out[0]) > 1 else None,
-        **named,
-    )
-
-
 def describe_cell(monitor: Monitor, result: TrainResult, config: Mapping[str, Any], *, steps: bool) -> xr.Dataset:
     """Gather what a sweep keeps of a trained network.
 
@@ -274,7 +249,7 @@ def describe_cell(monitor: Monitor, result: TrainResult, config: Mapping[str, An
         config=dict(config),
         attributes={
             "citations": ["shi2024"],
-            "data_fingerprint": monitor.history.attrs.get("data_fingerprint", ""),
+            "data_fingerprint": watched.attrs.get("data_fingerprint", ""),
             "stopped_because": result.stopped_because,
             "threads": torch.get_num_threads(),
         },

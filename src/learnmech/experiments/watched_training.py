@@ -15,17 +15,17 @@ import xarray as xr
 from learnmech import history as histories
 from learnmech.data import Dataset
 from learnmech.errors import LearnmechWarning, StorageError
+from learnmech.experiments.observing import observe
 from learnmech.experiments.settings import WatchSettings, build_net, load_data, make_train_config
 from learnmech.files import require_writable_folder
-from learnmech.monitor.monitor import Monitor, watch
+from learnmech.monitor.monitor import Monitor
 from learnmech.monitor.verdict import Verdict, read_verdict
 from learnmech.report import write_report
-from learnmech.training import Trainer, TrainResult, make_loss
+from learnmech.training import Trainer, TrainResult
+from learnmech.training.batches import steps_in_epoch
 
 _PROBES = 10
 """Probes in a run, besides the one before training, unless the user says how often."""
-_HELD_OUT = 2560
-"""Test samples on which the held-out curve is measured; the accuracy at the end is of all of them."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +106,14 @@ def train_and_watch(
     model = build_net(settings, dataset)
     config = make_train_config(settings, dataset)
     trainer = Trainer(model, dataset, config, folder=folder)
-    steps_in_epoch = -(-len(dataset.train_inputs) // (config.batch_size or len(dataset.train_inputs)))
-    every = settings.every or max(1, steps_in_epoch * settings.epochs // _PROBES)
-    monitor = watch(
+    steps = settings.epochs * steps_in_epoch(len(dataset.train_inputs), config.batch_size)
+    monitor = observe(
         model,
-        (dataset.train_inputs, dataset.train_targets),
-        make_loss(config.loss, dataset.classes),
-        optimizer=trainer.optimizer,
-        every=every,
+        dataset,
+        config.loss,
         measures=settings.measures,
-        held_out=(dataset.test_inputs[:_HELD_OUT], dataset.test_targets[:_HELD_OUT])
-        if len(dataset.test_inputs) > 1
-        else None,
+        optimizer=trainer.optimizer,
+        every=settings.every or max(1, steps // _PROBES),
         config=_described(settings, dataset),
     )
     trainer.stateful["monitor"] = monitor

@@ -5,6 +5,23 @@ import itertools
 from learnmech.errors import InputError
 
 
+def steps_in_epoch(samples: int, batch_size: int | None) -> int:
+    """Count the steps of an epoch; the last, smaller batch is one of them.
+
+    Args:
+        samples: the number of samples.
+        batch_size: samples of a step; None for all of them.
+
+    Returns:
+        The number of steps.
+
+    Example:
+        >>> steps_in_epoch(7, 3), steps_in_epoch(7, None)
+        (3, 1)
+    """
+    return -(-samples // (batch_size or samples))
+
+
 def batch_bounds(samples: int, batch_size: int | None, *, allow_single: bool = True) -> list[tuple[int, int]]:
     """Cut a number of samples into batches; the last one is smaller if need be, none is dropped.
 

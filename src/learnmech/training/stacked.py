@@ -8,6 +8,7 @@ from torch import nn
 
 from learnmech.data.dataset import Dataset
 from learnmech.errors import InputError, LearnmechWarning
+from learnmech.training.batches import steps_in_epoch
 from learnmech.training.config import TrainConfig
 from learnmech.training.interrupt import InterruptFlag
 from learnmech.training.one_at_a_time import train_one_at_a_time
@@ -82,9 +83,7 @@ def train_members(
         raise InputError(f"stack_size must be a positive integer, or None, got {stack_size!r}.")
     count = _Counter(on_epoch)
     if stack is None:
-        steps = configs[0].epochs * -(
-            -len(dataset.train_inputs) // (configs[0].batch_size or len(dataset.train_inputs))
-        )
+        steps = configs[0].epochs * steps_in_epoch(len(dataset.train_inputs), configs[0].batch_size)
         stack = (
             steps >= _WORTH_MEASURING
             and measure_stacking(models, dataset, configs, device=device, threads=threads, stack_size=stack_size).stack

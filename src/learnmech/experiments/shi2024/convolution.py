@@ -9,7 +9,8 @@ import xarray as xr
 from learnmech import history as histories
 from learnmech.errors import InputError
 from learnmech.experiments.drawing import draw_curves, new_figure
-from learnmech.experiments.networks import describe_cell, load_dataset, observe, read_config, without_readout
+from learnmech.experiments.networks import describe_cell, load_dataset, read_config, without_readout
+from learnmech.experiments.observing import observe
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale, judge
 from learnmech.experiments.settings import build_net, make_train_config
 from learnmech.experiments.shi2024.phase_diagrams import SEEDS

@@ -10,7 +10,8 @@ import xarray as xr
 from learnmech import history as histories
 from learnmech.data import Dataset
 from learnmech.experiments.drawing import draw_curves, new_figure
-from learnmech.experiments.networks import describe_cell, observe, without_readout
+from learnmech.experiments.networks import describe_cell, without_readout
+from learnmech.experiments.observing import observe
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale, judge
 from learnmech.nets import MLP
 from learnmech.springs import SpringChain
