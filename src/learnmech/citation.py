@@ -23,6 +23,14 @@ WORKS: dict[str, str] = {
   eprint        = {2407.19353},
   archivePrefix = {arXiv}
 }""",
+    "chizat2023": """@inproceedings{chizat2024feature,
+  title         = {The feature speed formula: a flexible approach to scale hyper-parameters of deep neural networks},
+  author        = {Chizat, L{\\'e}na{\\"i}c and Netrapalli, Praneeth},
+  year          = {2024},
+  booktitle     = {Advances in Neural Information Processing Systems},
+  eprint        = {2311.18718},
+  archivePrefix = {arXiv}
+}""",
     "he2023": """@article{he2023law,
   title         = {A law of data separation in deep learning},
   author        = {He, Hangfeng and Su, Weijie J.},

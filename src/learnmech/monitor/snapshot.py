@@ -8,8 +8,7 @@ matter.
 import contextlib
 import functools
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ from learnmech.monitor.calls import CHECKPOINT_WARNING
 from learnmech.monitor.criterion import Criterion, nothing_of
 from learnmech.monitor.layers import Layer, LayerChoice, device_of
 from learnmech.monitor.probe import IGNORED_LABEL, Probe, call_model, count_correct
-from learnmech.monitor.tensors import first_floating
+from learnmech.monitor.reader import LayerReader
 from learnmech.monitor.untouched import untouched
 from learnmech.monitor.unwrap import eager_modules
 
@@ -76,6 +75,9 @@ class Snapshot:
         gradients: trainable parameter's name to dL/dw, zero where L does not depend on it; empty for forward passes.
         updates: parameter name to the displacement by the latest optimizer step; empty if it was not watched.
         parameters: layer name to the names of its parameters.
+        unused: trainable parameters on which L does not depend at all.
+        source: the pass that made it, for instruments that need further passes over the same probe; or None.
+        chunk_size: samples in one chunk; None for all at once.
     """
 
     model: nn.Module
@@ -87,6 +89,9 @@ class Snapshot:
     gradients: Mapping[str, Tensor] = field(default_factory=dict)
     updates: Mapping[str, Tensor] = field(default_factory=dict)
     parameters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
+    source: "ProbePass | None" = None
+    chunk_size: int | None = None
 
 
 class ProbePass:
@@ -96,10 +101,11 @@ class ProbePass:
         model: the eager model.
         layers: what to read.
         criterion: the loss.
+        evaluate: whether to run the model in evaluation mode, or else with the train/eval flags that it has.
     """
 
-    def __init__(self, model: nn.Module, layers: LayerChoice, criterion: Criterion) -> None:
-        self.model, self.layers, self.criterion = model, layers, criterion
+    def __init__(self, model: nn.Module, layers: LayerChoice, criterion: Criterion, *, evaluate: bool = True) -> None:
+        self.model, self.layers, self.criterion, self.evaluate = model, layers, criterion, evaluate
         self.parameters = layers.parameters(model)
         self._modules = eager_modules(model)
         self._reentrant = layers.checkpointed
@@ -113,6 +119,7 @@ class ProbePass:
         backward: bool,
         chunk_size: int | None = None,
         updates: Mapping[str, Tensor] | None = None,
+        values: Mapping[str, Tensor] | None = None,
     ) -> Snapshot:
         """Run the probe once. Every chunk starts from the same state of the model and of the random numbers.
 
@@ -123,14 +130,15 @@ class ProbePass:
             backward: whether to differentiate too.
             chunk_size: samples in a chunk; None for all at once.
             updates: displacements of the latest step, passed on.
+            values: parameters to use in the place of the model's own, by name; those not named are the model's.
 
         Returns:
             The snapshot of the whole probe. Raises :class:`RestartProbe` if it must begin anew with fresh meters.
         """
-        aliases = self._aliases() if backward else {}
+        aliases = self.aliases(values, differentiable=backward) if backward or values else {}
         loss, correct, counted = 0.0, 0, 0
         for start, stop in probe.chunk_bounds(chunk_size):
-            outputs, labels, value = self._read(probe, start, stop, aliases, meters)
+            outputs, labels, value = self.read(probe, start, stop, aliases, meters)
             loss += value
             scored = count_correct(outputs, labels)
             if scored is not None:
@@ -147,6 +155,9 @@ class ProbePass:
             gradients={name: _gradient(alias) for name, alias in aliases.items() if alias.requires_grad},
             updates=updates or {},
             parameters=self.parameters,
+            unused=frozenset(name for name, alias in aliases.items() if alias.requires_grad and alias.grad is None),
+            source=self,
+            chunk_size=chunk_size,
         )
 
     def deviation_of_chunks(self, probe: Probe, samples: int = 8) -> float:
@@ -161,35 +172,59 @@ class ProbePass:
         """
         stop = min(samples, probe.samples)
         whole, first, second = (
-            self._read(probe, *bounds, {}, ())[2] for bounds in ((0, stop), (0, stop // 2), (stop // 2, stop))
+            self.read(probe, *bounds, {}, ())[2] for bounds in ((0, stop), (0, stop // 2), (stop // 2, stop))
         )
         return abs(whole - first - second) / max(abs(whole), 1e-30)
 
-    def _aliases(self) -> dict[str, Tensor]:
-        """Make leaves that share the parameters' memory, so that ``.grad`` and the user's hooks are not touched."""
+    def aliases(self, values: Mapping[str, Tensor] | None = None, *, differentiable: bool = True) -> dict[str, Tensor]:
+        """Make leaves that share the parameters' memory, so that ``.grad`` and the user's hooks are not touched.
+
+        Args:
+            values: tensors in the place of the model's parameters; each decides itself whether it requires a gradient.
+            differentiable: whether leaves require a gradient at all.
+
+        Returns:
+            One leaf a parameter, by name.
+        """
+        sources = {**dict(self.model.named_parameters()), **(values or {})}
         with torch.inference_mode(False):
             return {
-                name: parameter.detach().requires_grad_(parameter.requires_grad)
-                for name, parameter in self.model.named_parameters()
+                name: source.detach().requires_grad_(differentiable and source.requires_grad)
+                for name, source in sources.items()
             }
 
-    def _read(
+    def read(
         self, probe: Probe, start: int, stop: int, aliases: dict[str, Tensor], meters: Sequence[Meter]
     ) -> tuple[Any, Tensor | None, float]:
-        """Run one chunk; give outputs, flat labels and the chunk's part of the loss, and add to the aliases' gradients."""
+        """Run one chunk, and add to the gradients of those leaves that require one.
+
+        Args:
+            probe: the batch.
+            start: first sample.
+            stop: one past the last.
+            aliases: leaves in the place of parameters, see :meth:`aliases`.
+            meters: who gets features and backward signals.
+
+        Returns:
+            Outputs, flat labels on the CPU, and the chunk's part of the loss.
+
+        Raises:
+            RestartProbe: if the pass has to begin anew, see there.
+            RuntimeError: what the model raises.
+        """
         device = device_of(self.model)  # looked up each time: models are moved
         share = self.criterion.share(
             probe.target_labels_of(start, stop), probe.target_labels, stop - start, probe.samples
         )
         leaves = [alias for alias in aliases.values() if alias.requires_grad]
-        with untouched(self.model, device), torch.set_grad_enabled(bool(leaves)):
+        with untouched(self.model, device, evaluate=self.evaluate), torch.set_grad_enabled(bool(leaves)):
             inputs, targets, labels = probe.chunk(start, stop, device)
             per = probe.labels_per_sample
             chunk = Chunk(labels, start, stop, slice(start * per, stop * per))
-            reader = _Reader(self.layers.layers, self._modules, meters, chunk, backward=bool(leaves))
-            attempt = _Attempt(self.model, self.criterion, reader, inputs, targets, share, leaves, self._reentrant)
+            feed = _MeterFeed(self.layers.layers, self._modules, meters, chunk, backward=bool(leaves))
+            attempt = _Attempt(self.model, self.criterion, feed, inputs, targets, share, leaves, self._reentrant)
             try:
-                with reader.attached(), _quiet(self._reentrant):
+                with feed.attached(), _quiet(self._reentrant):
                     outputs, loss = torch.func.functional_call(attempt, _prefixed(aliases), ())
             except RuntimeError as error:
                 if self._reentrant or "use_reentrant=True" not in str(error):
@@ -228,7 +263,7 @@ class _Attempt(nn.Module):
         self,
         model: nn.Module,
         criterion: Criterion,
-        reader: "_Reader",
+        feed: "_MeterFeed",
         inputs: Any,
         targets: Any,
         share: float,
@@ -237,12 +272,12 @@ class _Attempt(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self._criterion, self._reader, self._inputs, self._targets = criterion, reader, inputs, targets
+        self._criterion, self._feed, self._inputs, self._targets = criterion, feed, inputs, targets
         self._share, self._leaves, self._reentrant = share, leaves, reentrant
 
     def forward(self) -> tuple[Any, float]:
         outputs = call_model(self.model, self._inputs)
-        self._reader.forward_done()
+        self._feed.forward_done()
         if self._share == 0:  # every label is left out: a mean over none of them would be NaN
             loss, scaled = nothing_of(outputs), nothing_of(outputs)
         else:
@@ -287,8 +322,8 @@ def _leaves_behind(loss: Tensor, known: list[Tensor]) -> list[Tensor]:
     return found
 
 
-class _Reader:
-    """Hooks that hand features and backward signals of one chunk to the meters."""
+class _MeterFeed:
+    """Hands features and backward signals of one chunk to the meters."""
 
     def __init__(
         self,
@@ -299,51 +334,19 @@ class _Reader:
         *,
         backward: bool,
     ) -> None:
-        self._layers, self._modules, self._meters, self._chunk = layers, modules, meters, chunk
+        self._layers, self._meters, self._chunk = layers, meters, chunk
+        self._reader = LayerReader(layers, modules, self._take)
         self._wants_backward = backward
-        self._calls: Counter[nn.Module] = Counter()
         self._in_forward = True
         self._hooked: set[str] = set()
-
-    @contextlib.contextmanager
-    def attached(self) -> Iterator[None]:
-        """Keep the hooks in place for the length of the block."""
-        by_module: dict[nn.Module, list[Layer]] = {}
-        for layer in self._layers:
-            by_module.setdefault(self._modules[layer.module], []).append(layer)
-        with contextlib.ExitStack() as stack:
-            for module, layers in by_module.items():
-                enter, leave = self._hooks(module, layers)
-                stack.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
-                stack.callback(module.register_forward_hook(leave).remove)
-            yield
-
-    def _hooks(self, module: nn.Module, layers: list[Layer]) -> tuple[Callable[..., None], Callable[..., None]]:
-        def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
-            call = self._calls[module]
-            self._calls[module] += 1
-            for layer in layers:
-                if layer.side == "input" and layer.call == call:
-                    self._take(layer, (args, kwargs))
-
-        def leave(_: nn.Module, args: Any, output: Any) -> None:
-            call = self._calls[module] - 1
-            for layer in layers:
-                if layer.side == "output" and layer.call == call:
-                    self._take(layer, output)
-
-        return enter, leave
+        self.attached = self._reader.attached
 
     def forward_done(self) -> None:
         """Say that what fires from now on is the recomputation of checkpointed parts."""
         self._in_forward = False
-        self._calls.clear()
+        self._reader.restart()
 
-    def _take(self, layer: Layer, value: Any) -> None:
-        found = first_floating(value)
-        if found is None:
-            return
-        tensor = found[1]
+    def _take(self, layer: Layer, tensor: Tensor) -> None:
         if self._in_forward:
             with torch.no_grad():
                 for meter in self._meters:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 @contextlib.contextmanager
-def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
+def untouched(model: nn.Module, device: torch.device, *, evaluate: bool = True) -> Iterator[None]:
     """Run the model in evaluation mode, in full precision and eagerly, and put everything back afterwards.
 
     Put back, also after an error or Ctrl-C: the train/eval flag and every other attribute of every module, every buffer
@@ -23,6 +23,7 @@ def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
     Args:
         model: the eager, unwrapped model.
         device: where it lives.
+        evaluate: whether to run in evaluation mode, or else with the flags that the modules have.
 
     Yields:
         Nothing.
@@ -42,7 +43,7 @@ def untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 (the global state is meant)
     cuda_states = torch.cuda.get_rng_state_all() if device.type == "cuda" else []
     try:
-        for module in modules:
+        for module in modules if evaluate else ():
             module.training = False  # not .eval(): a model's own train() may do more than set the flag
         with contextlib.ExitStack() as stack:
             for kind in {"cpu", device.type}:

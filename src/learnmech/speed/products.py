@@ -1,0 +1,33 @@
+"""Sums of products of large tensors in double precision, without a double-precision copy of them."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_BLOCK = 1 << 15
+"""Entries that are widened at a time on a CPU: a few of them fit into its cache."""
+
+
+def gram(*tensors: Tensor) -> np.ndarray:
+    r"""Compute all inner products :math:`\langle t_i, t_j \rangle` over all entries.
+
+    Args:
+        *tensors: k real tensors of the same number of entries.
+
+    Returns:
+        Shape (k, k), float64. Squares do not overflow where the entries are finite float32 numbers.
+    """
+    flat = [tensor.detach().reshape(-1) for tensor in tensors]
+    if flat[0].device.type == "mps":  # no float64 there
+        flat = [tensor.cpu() for tensor in flat]
+    count = flat[0].numel()
+    size = _BLOCK if flat[0].device.type == "cpu" else 1 << 24
+    total = torch.zeros(len(flat), len(flat), dtype=torch.float64, device=flat[0].device)
+    wide = torch.empty(len(flat), min(size, count), dtype=torch.float64, device=flat[0].device)
+    for start in range(0, count, size):
+        length = min(size, count - start)
+        for row, tensor in enumerate(flat):
+            wide[row, :length] = tensor[start : start + length]
+        part = wide[:, :length]
+        total += part @ part.T
+    return total.cpu().numpy()
