@@ -19,13 +19,14 @@ Confidence = Literal["sure", "likely", "weak"]
 # The only place where the monitor knows of theories, by name, imported when used. A new theory adds a line.
 INSTRUMENTS: dict[str, str] = {
     "springs": "learnmech.springs.instrument:SpringInstrument",
+    "speed": "learnmech.speed.instrument:SpeedInstrument",
     "vitals": "learnmech.monitor.vitals:VitalsInstrument",
 }
 REPORT_WRITER = "learnmech.report.html:write_report"
 PRESETS: dict[str, tuple[str, ...]] = {
     "light": ("springs", "vitals"),
-    "standard": ("springs", "vitals"),
-    "full": ("springs", "vitals"),
+    "standard": ("springs", "speed", "vitals"),
+    "full": ("springs", "speed", "vitals"),
 }
 
 
@@ -34,7 +35,8 @@ class Variable:
     """What a measured quantity is.
 
     Attributes:
-        dimensions: ``("layer",)`` for one number a layer, ``()`` for one a probe; ``step`` is added in front.
+        dimensions: ``("layer",)`` for one number a layer, ``("parameter",)`` for one a parameter tensor (in the order of
+            ``named_parameters``), ``()`` for one a probe; ``step`` is added in front.
         long_name: what it is, in words.
         scale: its units, or the scale on which to read it.
         source: paper and equation.
@@ -108,6 +110,9 @@ class Instrument(Protocol):
         needs_backward: whether probes must differentiate.
         needs_updates: whether the displacement by the latest optimizer step is wanted.
         held_out: whether it can measure a held-out batch too (forward passes only).
+
+    Two more are optional: ``columns``, the headings of those of its variables that tables show, by name; and ``attributes``, a
+    mapping of what a history should say about how it was measured.
     """
 
     name: str

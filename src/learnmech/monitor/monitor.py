@@ -157,7 +157,8 @@ class Monitor:
         self.layers = choose_layers(self._model, self._probe, layers)
         self._fingerprint = self._probe.fingerprint()
         self._pass = ProbePass(self._model, self.layers, criterion)
-        self._records = Records(self._collect_variables(), self.layers.names)
+        self._parameters = [name for name, _ in self._model.named_parameters()]
+        self._records = Records(self._collect_variables(), {"layer": self.layers.names, "parameter": self._parameters})
         self._every, self._chunk_size = every, chunk_size
         self._chunks_checked = False
         self._config = {
@@ -345,13 +346,16 @@ class Monitor:
     def history(self) -> xr.Dataset:
         """Everything measured so far, as a history (see :mod:`learnmech.history`)."""
         layers = self.layers.layers
-        coordinates = {
+        coordinates: dict[str, Any] = {
             "step": ("step", self._records.steps, {"long_name": "optimizer step"}),
             "layer": ("layer", self.layers.names),
             "depth": ("layer", self.layers.depths),
             "role": ("layer", [layer.role for layer in layers]),
             "kinds": ("layer", [layer.kinds for layer in layers]),
         }
+        columns = self._records.columns()
+        if any("parameter" in dimensions for dimensions, _, _ in columns.values()):
+            coordinates["parameter"] = ("parameter", self._parameters)
         attributes: dict[str, Any] = {
             "instruments": [instrument.name for instrument in self._instruments.instruments],
             "citations": [key for instrument in self._instruments.instruments for key in instrument.citations],
@@ -362,9 +366,11 @@ class Monitor:
             "run_seconds": self._seconds(),
             "failures": [f"step {step}: {message}" for step, message in self.failures],
         }
+        for instrument in self._instruments.instruments:
+            attributes.update(getattr(instrument, "attributes", {}))
         if "seed" in self._config:
             attributes["seed"] = self._config["seed"]
-        return histories.build(self._records.columns(), coordinates, config=self._config, attributes=attributes)
+        return histories.build(columns, coordinates, config=self._config, attributes=attributes)
 
     def verdict(self) -> Verdict:
         """Say what the measurements mean: regime, per-layer table, evidence, and which knob to turn.

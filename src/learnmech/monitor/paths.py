@@ -5,16 +5,16 @@ layers or on the stream between residual blocks. Inside a branch some paths go a
 the loss, a cut dominates everything behind it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from learnmech.errors import InputError
 from learnmech.monitor.layers import Layer, device_of
-from learnmech.monitor.probe import Probe, call_model
+from learnmech.monitor.probe import Probe
 from learnmech.monitor.reader import LayerReader
 from learnmech.monitor.snapshot import ProbePass
 from learnmech.monitor.untouched import untouched
@@ -41,8 +41,48 @@ class Paths:
     tied: frozenset[str]
 
 
+class PathTracer:
+    """Reads the paths from the graph of a backward pass that is made anyway, see :meth:`ProbePass.run`.
+
+    Args:
+        layers: the layers.
+
+    Attributes:
+        paths: layer name to its paths, over all chunks of the pass. A layer that no trained parameter reaches, such as the
+            input, is a cut with nothing upstream.
+    """
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self.paths = {layer.name: _NOTHING for layer in layers}
+        self._features: dict[str, Vertex] = {}
+
+    def note(self, layer: Layer, tensor: Tensor) -> None:
+        """Remember where in the graph a layer's output is."""
+        if tensor.grad_fn is not None:
+            self._features[layer.name] = (tensor.grad_fn, tensor.output_nr)
+
+    def finish(self, loss: Tensor, leaves: Mapping[str, Tensor]) -> None:
+        """Follow the graph of one chunk from its loss, and let go of it."""
+        features, self._features = self._features, {}
+        if loss.grad_fn is None:
+            return
+        graph = _Graph((loss.grad_fn, loss.output_nr), {id(leaf): name for name, leaf in leaves.items()})
+        for name, vertex in features.items():
+            self.paths[name] = _united(self.paths[name], graph.paths(vertex))
+
+
+_NOTHING = Paths(True, frozenset(), frozenset())
+
+
+def _united(first: Paths, second: Paths) -> Paths:
+    """Unite what two chunks show: experts and branches may be taken by some samples only."""
+    return Paths(first.cut and second.cut, first.upstream | second.upstream, first.tied | second.tied)
+
+
 def trace_paths(source: ProbePass, probe: Probe, values: Mapping[str, Tensor] | None = None) -> dict[str, Paths] | None:
     """Follow the graph from the loss to the parameters, on the first few samples of a batch.
+
+    Where a model sends samples along different ways (experts), a :class:`PathTracer` over the whole batch sees them all.
 
     Args:
         source: the passes of the model.
@@ -53,7 +93,7 @@ def trace_paths(source: ProbePass, probe: Probe, values: Mapping[str, Tensor] | 
         Layer name to its paths; None if parts of the graph cannot be seen (re-entrant activation checkpoints). A layer that no
         trained parameter reaches, such as the input, is a cut with nothing upstream.
     """
-    if source.layers.checkpointed:
+    if source.reentrant:
         return None
     try:
         return _trace(source, probe, min(TRACED_SAMPLES, probe.samples), values)
@@ -61,42 +101,17 @@ def trace_paths(source: ProbePass, probe: Probe, values: Mapping[str, Tensor] | 
         return _trace(source, probe, probe.samples, values)
 
 
-def _trace(
-    source: ProbePass, probe: Probe, samples: int, values: Mapping[str, Tensor] | None
-) -> dict[str, Paths] | None:
+def _trace(source: ProbePass, probe: Probe, samples: int, values: Mapping[str, Tensor] | None) -> dict[str, Paths]:
     device = device_of(source.model)
     leaves = source.aliases(values)
-    features: dict[str, Vertex] = {}
-
-    def note(layer: Layer, tensor: Tensor) -> None:
-        if tensor.grad_fn is not None:
-            features[layer.name] = (tensor.grad_fn, tensor.output_nr)
-
+    tracer = PathTracer(source.layers.layers)
     with untouched(source.model, device, evaluate=source.evaluate), torch.enable_grad():
         inputs, targets, _ = probe.chunk(0, samples, device)
-        forward = _ForwardAndLoss(source, inputs, targets)
-        reader = LayerReader(source.layers.layers, eager_modules(source.model), note)
+        reader = LayerReader(source.layers.layers, eager_modules(source.model), tracer.note)
         with reader.attached():
-            loss = torch.func.functional_call(forward, {f"model.{name}": leaf for name, leaf in leaves.items()}, ())
-    names = {id(leaf): name for name, leaf in leaves.items() if leaf.requires_grad}
-    if loss.grad_fn is None:
-        return {layer.name: Paths(True, frozenset(), frozenset()) for layer in source.layers.layers}
-    graph = _Graph((loss.grad_fn, loss.output_nr), names)
-    nothing = Paths(True, frozenset(), frozenset())
-    return {
-        layer.name: graph.paths(features[layer.name]) if layer.name in features else nothing
-        for layer in source.layers.layers
-    }
-
-
-class _ForwardAndLoss(nn.Module):
-    def __init__(self, source: ProbePass, inputs: Any, targets: Any) -> None:
-        super().__init__()
-        self.model = source.model
-        self._criterion, self._inputs, self._targets = source.criterion, inputs, targets
-
-    def forward(self) -> Tensor:
-        return self._criterion(call_model(self.model, self._inputs), self._targets)
+            loss = source.criterion(source.call(leaves, inputs), targets)
+    tracer.finish(loss, {name: leaf for name, leaf in leaves.items() if leaf.requires_grad})
+    return tracer.paths
 
 
 class _Graph:

@@ -12,15 +12,15 @@ from learnmech.monitor.instrument import Variable
 
 
 class Records:
-    """One record a step: every variable, as a number or as one number a layer; what was not measured is NaN.
+    """One record a step: every variable, as a number or as one number a layer or parameter; what was not measured is NaN.
 
     Args:
         variables: what is measured.
-        layers: names of the layers in order.
+        axes: names of what lies along each dimension, ``layer`` and perhaps ``parameter``, in order.
     """
 
-    def __init__(self, variables: Mapping[str, Variable], layers: Sequence[str]) -> None:
-        self._variables, self._layers = dict(variables), list(layers)
+    def __init__(self, variables: Mapping[str, Variable], axes: Mapping[str, Sequence[str]]) -> None:
+        self._variables, self._axes = dict(variables), {name: list(labels) for name, labels in axes.items()}
         self._records: dict[int, dict[str, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -39,11 +39,11 @@ class Records:
 
         Args:
             step: the step.
-            values: names to numbers, or to one number a layer.
+            values: names to numbers, or to one number a layer or parameter.
         """
         record = {}
         for name, variable in self._variables.items():
-            shape = (len(self._layers),) if variable.dimensions else ()
+            shape = tuple(len(self._axes[dimension]) for dimension in variable.dimensions)
             record[name] = np.broadcast_to(np.asarray(values.get(name, np.nan), dtype=np.float64), shape).copy()
         self._records[step] = record
 
@@ -54,14 +54,15 @@ class Records:
             step: the step.
 
         Returns:
-            One number a name; numbers of a layer are called ``name/layer``.
+            One number a name; numbers of a layer or parameter are called ``name/layer``.
         """
         flat: dict[str, float] = {}
         for name, value in self._records[step].items():
             if value.ndim == 0:
                 flat[name] = float(value)
             else:
-                flat.update({f"{name}/{layer}": float(part) for layer, part in zip(self._layers, value, strict=True)})
+                labels = self._axes[self._variables[name].dimensions[0]]
+                flat.update({f"{name}/{label}": float(part) for label, part in zip(labels, value, strict=True)})
         return flat
 
     def columns(self) -> dict[str, tuple[Sequence[str], np.ndarray, Mapping[str, str]]]:
@@ -86,7 +87,7 @@ class Records:
             A mapping that ``torch.load(weights_only=True)`` reads.
         """
         return {
-            "layers": list(self._layers),
+            **{f"{dimension}s": list(labels) for dimension, labels in self._axes.items()},
             "variables": list(self._variables),
             "records": {
                 step: {name: torch.from_numpy(np.array(value)) for name, value in record.items()}
@@ -103,7 +104,8 @@ class Records:
         Raises:
             HistoryError: if it is of other layers or variables.
         """
-        for key, own in (("layers", self._layers), ("variables", list(self._variables))):
+        axes = {f"{dimension}s": labels for dimension, labels in self._axes.items()}
+        for key, own in {**axes, "variables": list(self._variables)}.items():
             if list(state[key]) != own:
                 raise HistoryError(f"the checkpoint measured the {key} {state[key]}, this monitor measures {own}.")
         records: Mapping[int, Mapping[str, Tensor]] = state["records"]

@@ -8,7 +8,7 @@ matter.
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,6 +55,16 @@ class Meter(Protocol):
 
     def compute(self, snapshot: "Snapshot") -> Mapping[str, Any]:
         """Give the measured variables: a number, or one number a layer."""
+
+
+class Tracer(Protocol):
+    """Looks at the graph of a pass before it is differentiated, chunk by chunk."""
+
+    def note(self, layer: Layer, tensor: Tensor) -> None:
+        """Take a layer's output as the model made it, with its graph."""
+
+    def finish(self, loss: Tensor, leaves: Mapping[str, Tensor]) -> None:
+        """Take the loss of the chunk and the leaves in the place of parameters, by name."""
 
 
 class RestartProbe(Exception):
@@ -110,6 +120,11 @@ class ProbePass:
         self._modules = eager_modules(model)
         self._reentrant = layers.checkpointed
 
+    @property
+    def reentrant(self) -> bool:
+        """Whether parts of the model are known to run under re-entrant activation checkpoints, which hide their graph."""
+        return self._reentrant
+
     def run(
         self,
         probe: Probe,
@@ -120,6 +135,7 @@ class ProbePass:
         chunk_size: int | None = None,
         updates: Mapping[str, Tensor] | None = None,
         values: Mapping[str, Tensor] | None = None,
+        tracer: Tracer | None = None,
     ) -> Snapshot:
         """Run the probe once. Every chunk starts from the same state of the model and of the random numbers.
 
@@ -131,6 +147,7 @@ class ProbePass:
             chunk_size: samples in a chunk; None for all at once.
             updates: displacements of the latest step, passed on.
             values: parameters to use in the place of the model's own, by name; those not named are the model's.
+            tracer: who gets to see the graph.
 
         Returns:
             The snapshot of the whole probe. Raises :class:`RestartProbe` if it must begin anew with fresh meters.
@@ -138,7 +155,7 @@ class ProbePass:
         aliases = self.aliases(values, differentiable=backward) if backward or values else {}
         loss, correct, counted = 0.0, 0, 0
         for start, stop in probe.chunk_bounds(chunk_size):
-            outputs, labels, value = self.read(probe, start, stop, aliases, meters)
+            outputs, labels, value = self.read(probe, start, stop, aliases, meters, tracer)
             loss += value
             scored = count_correct(outputs, labels)
             if scored is not None:
@@ -193,8 +210,26 @@ class ProbePass:
                 for name, source in sources.items()
             }
 
+    def call(self, aliases: Mapping[str, Tensor], inputs: Any) -> Any:
+        """Call the model with other parameters: nothing else, no context, no hooks.
+
+        Args:
+            aliases: tensors in the place of parameters, by name.
+            inputs: what the model takes.
+
+        Returns:
+            What it returns.
+        """
+        return torch.func.functional_call(_Call(self.model, inputs), _prefixed(aliases), ())
+
     def read(
-        self, probe: Probe, start: int, stop: int, aliases: dict[str, Tensor], meters: Sequence[Meter]
+        self,
+        probe: Probe,
+        start: int,
+        stop: int,
+        aliases: dict[str, Tensor],
+        meters: Sequence[Meter],
+        tracer: Tracer | None = None,
     ) -> tuple[Any, Tensor | None, float]:
         """Run one chunk, and add to the gradients of those leaves that require one.
 
@@ -204,6 +239,7 @@ class ProbePass:
             stop: one past the last.
             aliases: leaves in the place of parameters, see :meth:`aliases`.
             meters: who gets features and backward signals.
+            tracer: who gets to see the graph.
 
         Returns:
             Outputs, flat labels on the CPU, and the chunk's part of the loss.
@@ -216,12 +252,12 @@ class ProbePass:
         share = self.criterion.share(
             probe.target_labels_of(start, stop), probe.target_labels, stop - start, probe.samples
         )
-        leaves = [alias for alias in aliases.values() if alias.requires_grad]
+        leaves = {name: alias for name, alias in aliases.items() if alias.requires_grad}
         with untouched(self.model, device, evaluate=self.evaluate), torch.set_grad_enabled(bool(leaves)):
             inputs, targets, labels = probe.chunk(start, stop, device)
             per = probe.labels_per_sample
             chunk = Chunk(labels, start, stop, slice(start * per, stop * per))
-            feed = _MeterFeed(self.layers.layers, self._modules, meters, chunk, backward=bool(leaves))
+            feed = _MeterFeed(self.layers.layers, self._modules, meters, chunk, tracer, backward=bool(leaves))
             attempt = _Attempt(self.model, self.criterion, feed, inputs, targets, share, leaves, self._reentrant)
             try:
                 with feed.attached(), _quiet(self._reentrant):
@@ -256,6 +292,15 @@ def _quiet(reentrant: bool) -> Iterator[None]:
         yield
 
 
+class _Call(nn.Module):
+    def __init__(self, model: nn.Module, inputs: Any) -> None:
+        super().__init__()
+        self.model, self._inputs = model, inputs
+
+    def forward(self) -> Any:
+        return call_model(self.model, self._inputs)
+
+
 class _Attempt(nn.Module):
     """Forward, loss and backward as one module, so that parameters stay replaced while checkpoints are recomputed."""
 
@@ -267,7 +312,7 @@ class _Attempt(nn.Module):
         inputs: Any,
         targets: Any,
         share: float,
-        leaves: list[Tensor],
+        leaves: Mapping[str, Tensor],
         reentrant: bool,
     ) -> None:
         super().__init__()
@@ -284,16 +329,17 @@ class _Attempt(nn.Module):
             loss = self._criterion(outputs, self._targets)
             scaled = loss * self._share
         if scaled.requires_grad and self._leaves:
+            self._feed.show_graph(scaled, self._leaves)
             self._differentiate(scaled)
         return outputs, float(loss.detach())
 
     def _differentiate(self, loss: Tensor) -> None:
         if not self._reentrant:
-            loss.backward(inputs=self._leaves)  # type: ignore[no-untyped-call]
+            loss.backward(inputs=list(self._leaves.values()))  # type: ignore[no-untyped-call]
             return
         # A re-entrant checkpoint forbids to name what to differentiate by, so other leaves (the parameters of the loss) get
         # a gradient too, which is taken back.
-        others = _leaves_behind(loss, self._leaves)
+        others = _leaves_behind(loss, self._leaves.values())
         gradients = [leaf.grad for leaf in others]
         for leaf in others:
             leaf.grad = None
@@ -304,7 +350,7 @@ class _Attempt(nn.Module):
                 leaf.grad = gradient
 
 
-def _leaves_behind(loss: Tensor, known: list[Tensor]) -> list[Tensor]:
+def _leaves_behind(loss: Tensor, known: Iterable[Tensor]) -> list[Tensor]:
     """Find the leaves that a backward pass would reach, other than the known ones."""
     own = {id(leaf) for leaf in known}
     found: list[Tensor] = []
@@ -331,10 +377,11 @@ class _MeterFeed:
         modules: Mapping[str, nn.Module],
         meters: Sequence[Meter],
         chunk: Chunk,
+        tracer: Tracer | None,
         *,
         backward: bool,
     ) -> None:
-        self._layers, self._meters, self._chunk = layers, meters, chunk
+        self._layers, self._meters, self._chunk, self._tracer = layers, meters, chunk, tracer
         self._reader = LayerReader(layers, modules, self._take)
         self._wants_backward = backward
         self._in_forward = True
@@ -346,7 +393,14 @@ class _MeterFeed:
         self._in_forward = False
         self._reader.restart()
 
+    def show_graph(self, loss: Tensor, leaves: Mapping[str, Tensor]) -> None:
+        """Let the tracer look at the graph of this chunk."""
+        if self._tracer is not None:
+            self._tracer.finish(loss, leaves)
+
     def _take(self, layer: Layer, tensor: Tensor) -> None:
+        if self._in_forward and self._tracer is not None:
+            self._tracer.note(layer, tensor)
         if self._in_forward:
             with torch.no_grad():
                 for meter in self._meters:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from learnmech.monitor.layers import Layer, device_of
-from learnmech.monitor.probe import Probe, call_model
+from learnmech.monitor.probe import Probe
 from learnmech.monitor.reader import LayerReader
 from learnmech.monitor.snapshot import ProbePass
 from learnmech.monitor.untouched import untouched
@@ -69,9 +69,7 @@ def read_tangents(
             parameters[name] = forward_ad.make_dual(parameters[name], displacement)  # type: ignore[no-untyped-call]
         reader = LayerReader(layers, eager_modules(source.model), unpack)
         with reader.attached():
-            torch.func.functional_call(
-                _Forward(source.model, inputs), {f"model.{name}": value for name, value in parameters.items()}, ()
-            )
+            source.call(parameters, inputs)
 
 
 @functools.cache
@@ -94,12 +92,3 @@ def _plain_kernels() -> Iterator[None]:
     finally:
         for library, before in zip(libraries, enabled, strict=True):
             library.enabled = before
-
-
-class _Forward(nn.Module):
-    def __init__(self, model: nn.Module, inputs: Any) -> None:
-        super().__init__()
-        self.model, self._inputs = model, inputs
-
-    def forward(self) -> None:
-        call_model(self.model, self._inputs)

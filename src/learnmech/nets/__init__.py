@@ -1,4 +1,4 @@
-"""Reference networks: the multilayer perceptron and the convolutional net of the spring-block paper, and their starts."""
+"""Reference networks: the multilayer perceptron and the convolutional net of the spring-block paper, residual nets, and starts."""
 
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from learnmech.nets.dropout import Dropout
     from learnmech.nets.initialisation import activation_gain, initialise
     from learnmech.nets.mlp import MLP
+    from learnmech.nets.residual import ResidualBlock, ResidualMLP
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -16,9 +17,11 @@ __getattr__, __dir__ = lazy_names(
         "CNN": "cnn",
         "Dropout": "dropout",
         "MLP": "mlp",
+        "ResidualBlock": "residual",
+        "ResidualMLP": "residual",
         "activation_gain": "initialisation",
         "initialise": "initialisation",
     },
 )
 
-__all__ = ["CNN", "MLP", "Dropout", "activation_gain", "initialise"]
+__all__ = ["CNN", "MLP", "Dropout", "ResidualBlock", "ResidualMLP", "activation_gain", "initialise"]

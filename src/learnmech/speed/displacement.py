@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from learnmech.errors import InputError
 from learnmech.speed.preview import preview_step
+from learnmech.speed.products import all_finite, any_nonzero
 
 Update = Optimizer | float | Mapping[str, Tensor]
 
@@ -46,7 +47,7 @@ def _check_displacements(update: Mapping[str, Tensor], parameters: Mapping[str, 
             raise InputError(
                 f"the displacement of {name!r} must be a tensor of shape {tuple(parameters[name].shape)}, but {came} came."
             )
-        if not bool(torch.isfinite(displacement).all()):
+        if not all_finite(displacement):
             raise InputError(f"the displacement of {name!r} holds NaN or infinite entries.")
 
 
@@ -77,7 +78,7 @@ def resolve_update(
         moved = {name: displacement.detach().to(parameters[name]) for name, displacement in update.items()}
     else:
         moved = {name: -float(update) * gradient for name, gradient in gradients.items() if name not in unused}
-    moved = {name: displacement for name, displacement in moved.items() if bool((displacement != 0).any())}
+    moved = {name: displacement for name, displacement in moved.items() if any_nonzero(displacement)}
     if not moved:
         raise InputError(
             "the update moves nothing, so that no speed can be measured: every displacement is zero. Are all gradients zero "

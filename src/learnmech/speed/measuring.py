@@ -15,11 +15,12 @@ from learnmech.monitor.choice import choose_layers
 from learnmech.monitor.criterion import Criterion
 from learnmech.monitor.describe import describe_loss, describe_model, describe_optimizer
 from learnmech.monitor.layers import LayerChoice, LayerSpec
-from learnmech.monitor.paths import Paths, trace_paths
+from learnmech.monitor.paths import Paths, PathTracer
 from learnmech.monitor.probe import Loss, Probe
 from learnmech.monitor.snapshot import ProbePass, RestartProbe, Snapshot
 from learnmech.monitor.unwrap import unwrap
 from learnmech.speed.displacement import Update, check_update, resolve_update
+from learnmech.speed.products import all_finite
 from learnmech.speed.readings import layer_numbers, read_parameters
 from learnmech.speed.speed_history import build_history
 from learnmech.speed.step_reading import Keeper, Method, Step, read_step
@@ -101,7 +102,7 @@ def measure(
 
 
 class SpeedMeasurement:
-    """The same measurement many times: layers, paths and the method are found once.
+    """The same measurement many times: layers and the method are found once.
 
     Args:
         model: see :func:`measure`, as all others.
@@ -146,8 +147,6 @@ class SpeedMeasurement:
         self.layers = choose_layers(self.model, self.probe, _owns_weights if nodes == "weights" else nodes)
         self.source = ProbePass(self.model, self.layers, criterion, evaluate=mode == "eval")
         self._mode, self._chunk_size = mode, chunk_size
-        self._paths: dict[str, Paths] | None = None
-        self._traced: frozenset[str] | None = None
         self._method: Method = "forward-mode"
 
     def measure(self, update: Update, *, real_step: bool = True) -> xr.Dataset:
@@ -175,7 +174,7 @@ class SpeedMeasurement:
     def _measure(
         self, update: Update, parameters: dict[str, nn.Parameter], before: dict[str, Tensor], real_step: bool
     ) -> xr.Dataset:
-        snapshot, backward = self._gradients(before)
+        snapshot, backward, paths = self._gradients(before)
         self._check(snapshot)
         displacements = resolve_update(update, parameters, snapshot.gradients, snapshot.unused)
         numbers = read_parameters(parameters, snapshot.gradients, displacements)
@@ -197,12 +196,11 @@ class SpeedMeasurement:
         if sums.method == "central difference" and self._method != sums.method:
             warnings.warn(
                 "an operation of this model has no forward mode, so feature speeds are central finite differences: accurate "
-                "to about 1e-4 in float32 for smooth networks, 1e-2 with ReLUs.",
+                "to about 1e-3 in float32, and 1e-2 with ReLUs.",
                 LearnmechWarning,
                 stacklevel=4,
             )
         self._method = sums.method
-        paths = self._find_paths(before)
         decays = {name: item.decay for name, item in numbers.items()}
         values = layer_numbers(self.layers.names, sums.layers, decays, paths, self.source.parameters)
         if not real_step:
@@ -242,13 +240,16 @@ class SpeedMeasurement:
                 if not parameters[name].requires_grad and parameters[name].is_floating_point()
             }
 
-    def _gradients(self, before: Mapping[str, Tensor]) -> tuple[Snapshot, dict[str, Tensor] | None]:
+    def _gradients(
+        self, before: Mapping[str, Tensor]
+    ) -> tuple[Snapshot, dict[str, Tensor] | None, dict[str, Paths] | None]:
+        """Differentiate: gradients, backward signals unless in chunks, and paths unless they cannot be seen."""
         chunks = self.probe.chunk_bounds(self._chunk_size)
-        keeper = Keeper(backward=len(chunks) == 1)
+        keeper, tracer = Keeper(backward=len(chunks) == 1), PathTracer(self.layers.layers)
         snapshot = self.source.run(
-            self.probe, [keeper], step=0, backward=True, chunk_size=self._chunk_size, values=before
+            self.probe, [keeper], step=0, backward=True, chunk_size=self._chunk_size, values=before, tracer=tracer
         )
-        return snapshot, keeper.kept if len(chunks) == 1 else None
+        return snapshot, keeper.kept if len(chunks) == 1 else None, None if self.source.reentrant else tracer.paths
 
     def _check(self, snapshot: Snapshot) -> None:
         if not math.isfinite(snapshot.loss):
@@ -259,18 +260,10 @@ class SpeedMeasurement:
         if not snapshot.gradients:
             raise InputError("no parameter of the model requires a gradient: nothing can move.")
         for name, gradient in snapshot.gradients.items():
-            if not bool(torch.isfinite(gradient).all()):
+            if not all_finite(gradient):
                 raise InputError(
                     f"the gradient of {name!r} holds NaN or infinite entries although the loss is {snapshot.loss:.6g}."
                 )
-
-    def _find_paths(self, before: Mapping[str, Tensor]) -> dict[str, Paths] | None:
-        trained = frozenset(
-            name for name, value in self.model.named_parameters() if value.requires_grad or name in before
-        )
-        if self._traced != trained:
-            self._paths, self._traced = trace_paths(self.source, self.probe, before), trained
-        return self._paths
 
 
 def _owns_weights(name: str, module: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Sums of products of large tensors in double precision, without a double-precision copy of them."""
+"""Passes over large tensors: sums of products in double precision without a double-precision copy, and quick checks."""
 
 import numpy as np
 import torch
@@ -6,6 +6,7 @@ from torch import Tensor
 
 _BLOCK = 1 << 15
 """Entries that are widened at a time on a CPU: a few of them fit into its cache."""
+_FIRST = 1024
 
 
 def gram(*tensors: Tensor) -> np.ndarray:
@@ -31,3 +32,28 @@ def gram(*tensors: Tensor) -> np.ndarray:
         part = wide[:, :length]
         total += part @ part.T
     return total.cpu().numpy()
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Tell whether all entries are finite.
+
+    Args:
+        tensor: real numbers.
+
+    Returns:
+        Whether they are. The sum tells it in most cases, and much faster than entry by entry.
+    """
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def any_nonzero(tensor: Tensor) -> bool:
+    """Tell whether any entry is not zero; NaN counts as such.
+
+    Args:
+        tensor: real numbers.
+
+    Returns:
+        Whether one is not.
+    """
+    flat = tensor.reshape(-1)
+    return bool(flat[:_FIRST].any()) or bool(flat.any())

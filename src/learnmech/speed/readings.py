@@ -30,6 +30,13 @@ class ParameterNumbers:
     update_norm: float
 
     @property
+    def relative_update(self) -> float:
+        """Size of the displacement relative to the parameter; infinite for a parameter of zeros."""
+        if self.norm > 0:
+            return self.update_norm / self.norm
+        return float("inf") if self.update_norm > 0 else float("nan")
+
+    @property
     def effective_learning_rate(self) -> float:
         """Learning rate with which gradient descent would bring the same decay; NaN without a gradient."""
         return self.decay / self.gradient_norm**2 if self.gradient_norm > 0 else float("nan")
@@ -104,6 +111,7 @@ def layer_numbers(
             "real_speed_rms": np.sqrt(square[REAL] / entries),
             "linearity": np.where(square[CHANGE] > 0, np.sqrt(np.maximum(error, 0) / square[CHANGE]), np.nan),
             "activation_rms": np.sqrt(square[FEATURES] / entries),
+            "relative_speed": np.where(square[FEATURES] > 0, speed / np.sqrt(square[FEATURES]), np.nan),
         }
         if decays is not None:
             mediated = -products[:, BACKWARD, CHANGE]
@@ -126,6 +134,9 @@ def _with_backward(
     known = np.array([paths is not None and place.cut and not place.tied for place in places])
     upstream = np.array([sum(decays.get(item, 0.0) for item in place.upstream) for place in places])
     size = np.array([sum(abs(decays.get(item, 0.0)) for item in place.upstream) for place in places])
+    # Where nothing before is trained, no backward signal is computed.
+    untrained = np.array([paths is not None and place.cut and not place.upstream for place in places])
+    backward = np.where(untrained & (backward == 0), np.nan, backward)
     return {
         "backward_norm": backward,
         "cosine": np.where(speed * backward > 0, mediated / (speed * backward), np.nan),

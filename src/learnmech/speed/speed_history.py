@@ -22,6 +22,11 @@ LAYER_VARIABLES: dict[str, tuple[str, str, str]] = {
     ),
     "speed_rms": ("root mean square of the first-order feature update", "units of the features", _PAPER),
     "real_speed_rms": ("root mean square of the real feature update of the step", "units of the features", _DERIVED),
+    "relative_speed": (
+        "first-order feature update relative to the features, |df| / |f|",
+        "1e-2 is one per cent a step",
+        _DERIVED,
+    ),
     "linearity": (
         "distance of the real feature update from the first-order one, |Df - df| / |df|",
         "0 is linear; above 0.5 the first-order numbers do not describe the step",
@@ -57,9 +62,14 @@ LAYER_VARIABLES: dict[str, tuple[str, str, str]] = {
 }
 PARAMETER_VARIABLES: dict[str, tuple[str, str]] = {
     "parameter_decay": ("first-order loss decay that the parameter brings, -<g, dw>", "units of the loss"),
+    "parameter_share": ("share of the first-order loss decay that the parameter brings", "sums to 1"),
     "parameter_norm": ("Euclidean norm of the parameter", "units of the parameter"),
     "gradient_norm": ("Euclidean norm of the gradient", "loss per unit of parameter"),
     "update_norm": ("Euclidean norm of the displacement", "units of the parameter"),
+    "relative_update": (
+        "size of the displacement relative to the parameter",
+        "about 1e-3 a step is common; infinite where the parameter is zero",
+    ),
     "effective_learning_rate": (
         "learning rate with which gradient descent brings the same decay, -<g, dw> / |g|^2",
         "as a learning rate of gradient descent",
@@ -114,9 +124,11 @@ def build_history(
     ):
         variables[name] = (("layer",), flags, _meaning(text, "true or false", _DERIVED))
     for name, (text, scale) in PARAMETER_VARIABLES.items():
-        attribute = name.removeprefix("parameter_")
-        column = [getattr(item, attribute) for item in parameters.values()]
-        variables[name] = (("parameter",), np.array(column, dtype=float), _meaning(text, scale, _DERIVED))
+        variables[name] = (
+            ("parameter",),
+            _column(name, parameters, scalars["total_decay"]),
+            _meaning(text, scale, _DERIVED),
+        )
     for name, meaning in SCALARS.items():
         variables[name] = ((), scalars[name], _meaning(*meaning))
     coordinates = {
@@ -136,6 +148,13 @@ def build_history(
         "data_fingerprint": data_fingerprint,
     }
     return histories.build(variables, coordinates, config=config, attributes=attributes)
+
+
+def _column(name: str, parameters: Mapping[str, ParameterNumbers], total: float) -> np.ndarray:
+    if name == "parameter_share":
+        return np.array([item.decay for item in parameters.values()]) / (total if total != 0 else np.nan)
+    attribute = name.removeprefix("parameter_")
+    return np.array([getattr(item, attribute) for item in parameters.values()], dtype=float)
 
 
 def _meaning(text: str, scale: str, source: str) -> dict[str, str]:

@@ -4,7 +4,8 @@ Chunk by chunk: the backward pass and the features after the real step are kept 
 reduces everything to inner products the moment it reaches a layer.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from learnmech.monitor.criterion import out_of_memory
 from learnmech.monitor.layers import Layer
 from learnmech.monitor.probe import Probe
-from learnmech.monitor.snapshot import Chunk, ProbePass, Snapshot
+from learnmech.monitor.snapshot import Chunk, ProbePass, RestartProbe, Snapshot
 from learnmech.monitor.tangent import read_tangents
 from learnmech.speed.products import gram
 
@@ -123,26 +124,33 @@ def read_step(
         The sums, and the method that worked.
 
     Raises:
-        RuntimeError: what the model raises whatever the method.
-        NotImplementedError: likewise.
+        Exception: what the model raises whatever the method.
     """
+    chunks, whole_loss = probe.chunk_bounds(chunk_size), float("nan")
+    if len(chunks) == 1:  # one look serves all attempts
+        if backward and known_backward is None:
+            known_backward = _keep(source, probe, chunks[0], step.before, backward=True)[0]
+        if real and known_after is None:
+            known_after, whole_loss = _keep(source, probe, chunks[0], step.after, backward=False)
     for attempt in METHODS[METHODS.index(method) :]:
         reading = _Reading(source, probe, step, attempt)
         try:
-            loss_after = reading.run(chunk_size, backward, known_backward, known_after, real)
-        except (RuntimeError, NotImplementedError) as error:
-            if attempt == METHODS[-1] or out_of_memory(error) or not _lacks_forward_mode(error):
+            loss_after = reading.run(chunks, backward, known_backward, known_after, real)
+        except Exception as error:  # operations without forward mode raise many kinds; a fault of the model shows again
+            if attempt == METHODS[-1] or isinstance(error, RestartProbe) or out_of_memory(error):
                 raise
             continue
         break
-    return StepSums(reading.sums, attempt, loss_after)
+    return StepSums(reading.sums, attempt, whole_loss if len(chunks) == 1 else loss_after)
 
 
-def _lacks_forward_mode(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, NotImplementedError) or any(
-        hint in text for hint in ("forward ad", "forward mode", "forward-mode", "jvp", "no available kernel")
-    )
+def _keep(
+    source: ProbePass, probe: Probe, bounds: tuple[int, int], values: Mapping[str, Tensor], *, backward: bool
+) -> tuple[dict[str, Tensor], float]:
+    """Run a pass; give its features or backward signals, and its part of the loss."""
+    keeper = Keeper(features=not backward, backward=backward)
+    loss = source.read(probe, *bounds, source.aliases(values, differentiable=backward), [keeper])[2]
+    return keeper.kept, loss
 
 
 class _Reading:
@@ -154,14 +162,14 @@ class _Reading:
 
     def run(
         self,
-        chunk_size: int | None,
+        chunks: Sequence[tuple[int, int]],
         backward: bool,
         known_backward: Mapping[str, Tensor] | None,
         known_after: Mapping[str, Tensor] | None,
         real: bool,
     ) -> float:
         loss_after = 0.0 if real and known_after is None else float("nan")
-        for bounds in self._probe.chunk_bounds(chunk_size):
+        for bounds in chunks:
             self._backward = known_backward or {}
             if backward and known_backward is None:
                 self._backward = self._keep(bounds, self._step.before, backward=True)[0]
@@ -183,13 +191,8 @@ class _Reading:
                 )
         return loss_after
 
-    def _keep(
-        self, bounds: tuple[int, int], values: Mapping[str, Tensor], *, backward: bool
-    ) -> tuple[dict[str, Tensor], float]:
-        keeper = Keeper(features=not backward, backward=backward)
-        aliases = self._source.aliases(values, differentiable=backward)
-        loss = self._source.read(self._probe, *bounds, aliases, [keeper])[2]
-        return keeper.kept, loss
+    def _keep(self, bounds: tuple[int, int], values: Mapping[str, Tensor], *, backward: bool) -> tuple[dict[str, Tensor], float]:
+        return _keep(self._source, self._probe, bounds, values, backward=backward)
 
     def _take(self, layer: Layer, features: Tensor, tangent: Tensor | None) -> None:
         sums = self.sums[layer.name]
@@ -223,14 +226,16 @@ class _Reading:
         }
 
     def _difference(self) -> float:
-        """Choose the length of finite differences, in steps: the cube root of the precision, relative to the weights."""
+        """Choose the length of finite differences, in steps, so that weights move by the 2/3 power of their precision.
+
+        Relative to the weights, all together: one alone may be near zero. The power balances the two errors of networks with
+        kinks, round-off (precision over length) and units that switch (square root of the length).
+        """
         values = {**dict(self._source.model.named_parameters()), **self._step.before}
-        largest = 0.0
-        precision = 0.0
+        moved, size, precision = 0.0, 0.0, 0.0
         for name, displacement in self._step.displacements.items():
             weight = values[name].detach()
-            norm = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
-            moved = float(torch.linalg.vector_norm(displacement, dtype=torch.float64))
-            largest = max(largest, moved / norm if norm > 0 else 0.0)
+            moved += float(torch.linalg.vector_norm(displacement, dtype=torch.float64)) ** 2
+            size += float(torch.linalg.vector_norm(weight, dtype=torch.float64)) ** 2
             precision = max(precision, torch.finfo(weight.dtype).eps)
-        return precision ** (1 / 3) / largest if largest > 0 else 1.0
+        return precision ** (2 / 3) * math.sqrt(size / moved) if size > 0 else 1.0
