@@ -1,4 +1,4 @@
-"""The command line: ``learnmech demo | watch | sweep | reproduce | report | doctor | cite``.
+"""The command line: ``learnmech demo | watch | scan | sweep | reproduce | report | doctor | cite``.
 
 Only typer is imported here; torch and the rest are imported by the command that needs them, so that help answers at once.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from learnmech import __version__, cli_reproduce, cli_sweep
+from learnmech import __version__, cli_reproduce, cli_scan, cli_sweep
 from learnmech.cli_parts import (
     EXIT_DIVERGED,
     EXIT_INTERRUPTED,
@@ -37,12 +37,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=(
         "Measure feature learning in PyTorch, layer by layer. Exit codes: 0 done, 2 wrong input, 3 data missing or corrupt, "
-        "4 a file could not be written, 5 training diverged, 6 cells of a sweep failed, 130 stopped by Ctrl-C (go on with "
+        "4 a file could not be written, 5 training diverged, 6 cells of a sweep failed, 7 a claim of a scan failed, 130 stopped by Ctrl-C (go on with "
         "--resume, or with the same command)."
     ),
 )
 app.add_typer(cli_sweep.app, name="sweep")
 app.command()(cli_reproduce.reproduce)
+app.command()(cli_scan.scan)
 cli_sweep.app.command()(cli_reproduce.networks)
 
 

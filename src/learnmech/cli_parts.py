@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 EXIT_INPUT, EXIT_DATA, EXIT_STORAGE, EXIT_DIVERGED, EXIT_FAILED_CELLS, EXIT_INTERRUPTED = 2, 3, 4, 5, 6, 130
+EXIT_FAILED_CLAIM = 7
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for torch; small nets are fastest on one.")]

@@ -31,7 +31,8 @@ def vector(*entries):
 def with_spectrum(values):
     """A trained identity in front of a fixed diagonal: for one unit input, K = diag(values)."""
     return nn.Sequential(
-        linear(torch.eye(len(values))), linear(torch.diag(torch.as_tensor(values).sqrt()), trained=False)
+        linear(torch.eye(len(values))),
+        linear(torch.diag(torch.as_tensor(values, dtype=torch.float64).sqrt()), trained=False),
     )
 
 
@@ -215,7 +216,7 @@ def test_flat_and_shaped_vectors_and_scipy_agree():
 
 
 def test_sampled_moments_agree_with_exact_ones():
-    """5 errors of 200 directions: 1e-6 a number; coverage of 2 errors over 60 repeats is above .8 but for 1e-4."""
+    """5 errors of 200 directions: 1e-6 a number; coverage of 2 errors over 40 repeats is above .8 but for 1e-3."""
     kernel = backward_feature_kernel(Net(), batch(10), learning_rates=RATES)
     values = np.linalg.eigvalsh(kernel.dense())
     exact = kernel.moments()
@@ -228,7 +229,7 @@ def test_sampled_moments_agree_with_exact_ones():
     assert abs(found.mean - exact.mean) < 5 * found.mean_error < 0.5 * exact.mean
     assert abs(found.mean_square - exact.mean_square) < 5 * found.mean_square_error
     assert abs(found.cosine - exact.cosine) < 5 * found.cosine_error < 0.2
-    repeats = [kernel.moments(probes=12, seed=seed) for seed in range(60)]
+    repeats = [kernel.moments(probes=12, seed=seed) for seed in range(40)]
     assert np.mean([abs(one.cosine - exact.cosine) < 2 * one.cosine_error for one in repeats]) > 0.8
     assert kernel.predicted_cosine(probes=12, seed=7) == repeats[7].cosine
 
@@ -245,7 +246,7 @@ def test_large_kernels_are_sampled_and_not_written_out():
     values=st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=5),
     entries=st.lists(st.floats(-1, 1), min_size=5, max_size=5),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_no_backward_pass_falls_below_the_bound(values, entries):
     b = torch.tensor(entries[: len(values)], dtype=torch.float64)
     if float(b.abs().max()) < 1e-3:

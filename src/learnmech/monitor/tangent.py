@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import checkpoint
 
 from learnmech.monitor.layers import Layer, device_of
 from learnmech.monitor.probe import Probe
@@ -49,7 +50,7 @@ def read_tangents(
 
     Raises what the model raises, and what torch raises where an operation has no forward mode.
     """
-    _load_rules()
+    load_rules()
     device = device_of(source.model)
     layers = source.layers.layers
 
@@ -61,7 +62,8 @@ def read_tangents(
         untouched(source.model, device, evaluate=source.evaluate),
         torch.no_grad(),
         forward_ad.dual_level(),
-        _plain_kernels() if plain_kernels else contextlib.nullcontext(),
+        plain_kernels_only() if plain_kernels else contextlib.nullcontext(),
+        _no_checkpoints() if source.reentrant else contextlib.nullcontext(),
     ):
         inputs, _, _ = probe.chunk(*bounds, device)
         parameters = source.aliases(values, differentiable=False)
@@ -73,7 +75,7 @@ def read_tangents(
 
 
 @functools.cache
-def _load_rules() -> None:
+def load_rules() -> None:
     """Let torch load its rules of forward mode, which it does at first use, with a warning of its own."""
     with warnings.catch_warnings(), forward_ad.dual_level():
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=DeprecationWarning)
@@ -81,7 +83,12 @@ def _load_rules() -> None:
 
 
 @contextlib.contextmanager
-def _plain_kernels() -> Iterator[None]:
+def plain_kernels_only() -> Iterator[None]:
+    """Run attention and recurrent layers as plain matrix products: their fused kernels have no forward mode.
+
+    Yields:
+        Nothing.
+    """
     libraries: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
     enabled = [library.enabled for library in libraries]
     try:
@@ -92,3 +99,18 @@ def _plain_kernels() -> Iterator[None]:
     finally:
         for library, before in zip(libraries, enabled, strict=True):
             library.enabled = before
+
+
+@contextlib.contextmanager
+def _no_checkpoints() -> Iterator[None]:
+    """Run the parts under re-entrant checkpoints plainly, as those do without a graph; they have no forward mode."""
+
+    def run(function: Callable[..., Any], _: bool, *arguments: Any) -> Any:
+        return function(*arguments)
+
+    inherited: Any = checkpoint.CheckpointFunction
+    inherited.apply = staticmethod(run)
+    try:
+        yield
+    finally:
+        del inherited.apply

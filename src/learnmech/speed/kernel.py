@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,19 +94,8 @@ class BackwardFeatureKernel:
             InputError: for another shape, NaN or infinite entries, or a product that is not finite.
         """
         vector = self._check(backward)
-        peak = vector.abs().amax()
-        if float(peak) == 0:
-            return torch.zeros_like(vector)
-        scaled = (vector / peak).reshape(self.shape).to(self._dtype)
-        with self._quietly():
-            _, back = pull(self._features, self._parameters)
-            gradients = back(scaled)
-            moves = {name: self._rates[name] * gradient for name, gradient in gradients.items()}
-            change = push(self._features, self._parameters, moves)
-        product: Tensor = change.to(torch.float64).reshape(vector.shape) * peak
-        if not bool(torch.isfinite(product).all()):
-            raise InputError("the kernel's product is not finite in the model's precision; try the model in float64.")
-        return product
+        with self._multiplying() as multiply:
+            return multiply(vector)
 
     def __matmul__(self, backward: Tensor) -> Tensor:
         return self.matvec(backward)
@@ -169,11 +158,12 @@ class BackwardFeatureKernel:
         check_probes(count, 2)
         source = random_source(seed)
         first, second = np.empty(count), np.empty(count)
-        for probe in range(count):
-            direction = sphere_directions(1, self.dimension, source)[0].to(self._device)
-            product = self.matvec(direction)
-            first[probe] = float(direction @ product) / self.dimension
-            second[probe] = float(product @ product) / self.dimension
+        with self._multiplying() as multiply:
+            for probe in range(count):
+                direction = sphere_directions(1, self.dimension, source)[0].to(self._device)
+                product = multiply(direction)
+                first[probe] = float(direction @ product) / self.dimension
+                second[probe] = float(product @ product) / self.dimension
         (mean, square, cosine), (mean_error, square_error, cosine_error) = jackknife(_moments, first, second)
         return KernelMoments(
             mean=float(mean),
@@ -268,12 +258,36 @@ class BackwardFeatureKernel:
     @functools.cached_property
     def _matrix(self) -> Float[np.ndarray, "N N"]:
         matrix = np.empty((self.dimension, self.dimension))
-        for column in range(self.dimension):
-            unit = torch.zeros(self.dimension, dtype=torch.float64, device=self._device)
-            unit[column] = 1.0
-            matrix[:, column] = self.matvec(unit).cpu().numpy()
+        with self._multiplying() as multiply:
+            for column in range(self.dimension):
+                unit = torch.zeros(self.dimension, dtype=torch.float64, device=self._device)
+                unit[column] = 1.0
+                matrix[:, column] = multiply(unit).cpu().numpy()
         symmetric: np.ndarray = (matrix + matrix.T) / 2
         return symmetric
+
+    @contextlib.contextmanager
+    def _multiplying(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Run the net once, and multiply any number of vectors of finite float64 numbers."""
+        with self._quietly():
+            _, back = pull(self._features, self._parameters)
+
+            def multiply(vector: Tensor) -> Tensor:
+                peak = vector.abs().amax()
+                if float(peak) == 0:
+                    return torch.zeros_like(vector)
+                # Of size one, so that nothing overflows in single precision on the way.
+                gradients = back((vector / peak).reshape(self.shape).to(self._dtype))
+                moves = {name: self._rates[name] * gradient for name, gradient in gradients.items()}
+                change = push(self._features, self._parameters, moves)
+                product: Tensor = change.to(torch.float64).reshape(vector.shape) * peak
+                if not bool(torch.isfinite(product).all()):
+                    raise InputError(
+                        "the kernel's product is not finite in the model's precision; try the model in float64."
+                    )
+                return product
+
+            yield multiply
 
     def _check(self, backward: Tensor) -> Tensor:
         if not isinstance(backward, Tensor) or tuple(backward.shape) not in (self.shape, (self.dimension,)):

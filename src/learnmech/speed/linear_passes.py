@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from learnmech.errors import InputError
-from learnmech.monitor.tangent import _load_rules, _plain_kernels
+from learnmech.monitor.tangent import load_rules, plain_kernels_only
 from learnmech.monitor.untouched import untouched
 
 _OWN_STREAM = 0x73706565
@@ -29,12 +29,12 @@ def quiet(network: object, device: torch.device) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    _load_rules()
+    load_rules()
     with contextlib.ExitStack() as stack:
         if isinstance(network, nn.Module):
             stack.enter_context(untouched(network, device))
         stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(_plain_kernels())
+        stack.enter_context(plain_kernels_only())
         stack.enter_context(
             torch.no_grad()
         )  # torch.func differentiates all the same, only torch's own graph is not kept
