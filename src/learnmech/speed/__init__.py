@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from learnmech.speed.scan_page import write_scan_page
     from learnmech.speed.scan_result import ScanResult
     from learnmech.speed.scanning import scan
+    from learnmech.speed.tuning import autoscale
+    from learnmech.speed.tuning_result import Achieved, AutoscaleResult
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Achieved": "tuning_result",
+        "AutoscaleResult": "tuning_result",
         "BackwardFeatureKernel": "kernel",
         "Dispersion": "hutchinson",
         "KernelMoments": "kernel",
@@ -32,6 +36,7 @@ __getattr__, __dir__ = lazy_names(
         "SpeedMeasurement": "measuring",
         "activation_dispersion": "layer_dispersion",
         "apply_scaling": "scaling_setup",
+        "autoscale": "tuning",
         "backward_feature_kernel": "network_kernel",
         "data_cosine": "data_angle",
         "data_cosine_rank_one": "data_angle",
@@ -51,6 +56,8 @@ __getattr__, __dir__ = lazy_names(
 )
 
 __all__ = [
+    "Achieved",
+    "AutoscaleResult",
     "BackwardFeatureKernel",
     "Dispersion",
     "KernelMoments",
@@ -59,6 +66,7 @@ __all__ = [
     "SpeedMeasurement",
     "activation_dispersion",
     "apply_scaling",
+    "autoscale",
     "backward_feature_kernel",
     "data_cosine",
     "data_cosine_rank_one",
