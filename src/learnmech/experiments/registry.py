@@ -6,6 +6,7 @@ from learnmech.errors import InputError
 from learnmech.experiments.reproduction import Reproduction
 
 _SHI = "learnmech.experiments.shi2024"
+_CHIZAT = "learnmech.experiments.chizat2023"
 
 FIGURES: dict[str, str] = {
     "shi2024/fig1a": f"{_SHI}.figure1:FIG1A",
@@ -28,6 +29,14 @@ FIGURES: dict[str, str] = {
     "shi2024/figS12": f"{_SHI}.regression:FIGS12",
     "shi2024/figS13": f"{_SHI}.chain_phases:FIGS13",
     "shi2024/figS14": f"{_SHI}.chain_phases:FIGS14",
+    "chizat2023/F1": f"{_CHIZAT}.angle_over_layers:F1",
+    "chizat2023/F2": f"{_CHIZAT}.angle_over_depth:F2",
+    "chizat2023/F3": f"{_CHIZAT}.angle_over_branch:F3",
+    "chizat2023/F4": f"{_CHIZAT}.angle_over_branch:F4",
+    "chizat2023/F5": f"{_CHIZAT}.speeds_over_layers:F5",
+    "chizat2023/F6": f"{_CHIZAT}.sensitivities:F6",
+    "chizat2023/F7": f"{_CHIZAT}.sensitivities:F7",
+    "chizat2023/scalings": f"{_CHIZAT}.scaling_table:SCALINGS",
 }
 """Name to ``module:object``."""
 
