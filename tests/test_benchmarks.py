@@ -12,11 +12,14 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PRESETS = {"light", "standard", "full"}
 NAMES = (
+    "autoscale_mnist",
     "import_time",
     "langevin",
     "phase_diagram",
     "probe_overhead",
     "separation",
+    "speed_exactness",
+    "speed_overhead",
     "spring_simulation",
     "stacked_training",
 )
@@ -119,3 +122,31 @@ def test_phase_diagram(lines):
         assert set(result) == {"wall_s", "cells_per_minute", "share_outside_training"}
         assert result["cells_per_minute"] > 0
         assert 0 <= result["share_outside_training"] < 1
+
+
+def test_speed_overhead(lines):
+    results = lines["speed_overhead"]["results"]
+    assert set(results) == {"mlp", "mlp_batch_512", "cnn", "transformer"}
+    for result in results.values():
+        price = result["price"]
+        assert set(price) == {"measure", "again", "again_without_real_step", "again_gradient_descent", "layers"}
+        assert all(value > 0 for value in price.values())
+    assert set(results["mlp"]["memory"]) == {"training_mib", "measuring_mib", "ratio"}
+    assert results["transformer"]["method"] == "forward-mode, math attention"
+
+
+def test_speed_exactness(lines):
+    results = lines["speed_exactness"]["results"]
+    assert set(results) == {"mlp_relu", "mlp_tanh", "cnn_batchnorm", "transformer"}
+    for net in results.values():
+        assert net["float32"]["formula"] < 1e-6
+        assert net["float64"]["formula"] < 1e-12
+
+
+def test_autoscale_mnist(lines):
+    results = lines["autoscale_mnist"]["results"]
+    assert set(results) == {"torch", "he", "autoscaled"}
+    tried = [*results["torch"]["rates"].values(), *results["he"]["rates"].values(), results["autoscaled"]]
+    for start in tried:
+        assert 0 <= start["mean_accuracy"] <= 1
+        assert len(start["accuracy"]) == len(start["loss"]) == 3

@@ -4,7 +4,6 @@ import difflib
 import math
 from collections.abc import Collection, Mapping
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 

@@ -196,7 +196,7 @@ class SpeedMeasurement:
         if sums.method == "central difference" and self._method != sums.method:
             warnings.warn(
                 "an operation of this model has no forward mode, so feature speeds are central finite differences: accurate "
-                "to about 1e-3 in float32, and 1e-2 with ReLUs.",
+                "to about 1e-3 in float32 (1e-2 with ReLUs; a linearity below 0.02 is not resolved).",
                 LearnmechWarning,
                 stacklevel=4,
             )

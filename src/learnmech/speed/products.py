@@ -7,6 +7,8 @@ from torch import Tensor
 _BLOCK = 1 << 15
 """Entries that are widened at a time on a CPU: a few of them fit into its cache."""
 _FIRST = 1024
+_SAFE = (1e-20, 1e30)
+"""Sums of products of float32 numbers outside this range may have overflowed, or lost small terms."""
 
 
 def gram(*tensors: Tensor) -> np.ndarray:
@@ -32,6 +34,29 @@ def gram(*tensors: Tensor) -> np.ndarray:
         part = wide[:, :length]
         total += part @ part.T
     return total.cpu().numpy()
+
+
+def inner(first: Tensor, second: Tensor) -> float:
+    r"""Compute :math:`\langle a, b \rangle` over all entries of two large tensors, such as parameters and their gradients.
+
+    On a CPU float32 tensors are multiplied in their own precision block by block, and blocks are added in double precision:
+    several times faster than widening, with an error of about 1e-7 of :math:`\|a\| \|b\|`. Where that could overflow or lose
+    small terms, and elsewhere, everything is done in double precision.
+
+    Args:
+        first: real numbers.
+        second: as many.
+
+    Returns:
+        The sum of products.
+    """
+    if first.device.type == "cpu" and first.dtype == second.dtype == torch.float32:
+        one, other = first.detach().reshape(-1), second.detach().reshape(-1)
+        pairs = zip(torch.split(one, _BLOCK), torch.split(other, _BLOCK), strict=True)
+        quick = sum(float(torch.dot(a, b)) for a, b in pairs)
+        if _SAFE[0] < abs(quick) < _SAFE[1]:
+            return quick
+    return float(gram(first, second)[0, 1])
 
 
 def all_finite(tensor: Tensor) -> bool:

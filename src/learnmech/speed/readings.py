@@ -1,5 +1,6 @@
 """From sums over a batch to the numbers of the feature speed formula, layer by layer and parameter by parameter."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from learnmech.monitor.paths import Paths
-from learnmech.speed.products import gram
+from learnmech.speed.products import inner
 from learnmech.speed.step_reading import BACKWARD, CHANGE, FEATURES, REAL, LayerSums
 
 _NOWHERE = Paths(False, frozenset(), frozenset())
@@ -59,23 +60,12 @@ def read_parameters(
     for name in values:
         if name not in gradients and name not in displacements:
             continue
-        rows = {"value": values[name]}
-        if name in gradients:
-            rows["gradient"] = gradients[name]
-        if name in displacements:
-            rows["displacement"] = displacements[name]
-        index = {key: position for position, key in enumerate(rows)}
-        products = gram(*rows.values())
-        pair = (index["gradient"], index["displacement"]) if len(rows) == 3 else None
+        value, gradient, displacement = values[name].detach(), gradients.get(name), displacements.get(name)
         numbers[name] = ParameterNumbers(
-            decay=float(-products[pair]) if pair else 0.0,
-            norm=float(np.sqrt(products[0, 0])),
-            gradient_norm=float(np.sqrt(products[index["gradient"], index["gradient"]]))
-            if "gradient" in index
-            else 0.0,
-            update_norm=float(np.sqrt(products[index["displacement"], index["displacement"]]))
-            if "displacement" in index
-            else 0.0,
+            decay=0.0 if gradient is None or displacement is None else -inner(gradient, displacement),
+            norm=math.sqrt(inner(value, value)),
+            gradient_norm=0.0 if gradient is None else math.sqrt(inner(gradient, gradient)),
+            update_norm=0.0 if displacement is None else math.sqrt(inner(displacement, displacement)),
         )
     return numbers
 

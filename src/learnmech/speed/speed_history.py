@@ -13,6 +13,8 @@ from learnmech.speed.readings import ParameterNumbers
 
 _PAPER = "Chizat, Netrapalli 2023, arXiv 2311.18718"
 _DERIVED = "learnmech"
+FORMULA_TOLERANCE = 0.02
+"""Relative error of the feature speed formula above which the notes say so: more than bfloat16 and finite differences have."""
 
 LAYER_VARIABLES: dict[str, tuple[str, str, str]] = {
     "speed": (
@@ -181,11 +183,12 @@ def is_finite(values: Mapping[str, np.ndarray]) -> np.ndarray:
         values: variables over layers.
 
     Returns:
-        Shape (layers,), booleans.
+        Shape (layers,), booleans. A backward signal that is not computed, where nothing before is trained, does not count.
     """
     finite: np.ndarray = np.isfinite(values["speed"]) & np.isfinite(values["activation_rms"])
     if "backward_norm" in values:
-        finite &= np.isfinite(values["backward_norm"])
+        backward = values["backward_norm"]
+        finite &= np.isfinite(backward) | (np.isnan(backward) & (values["speed"] == 0))
     return finite
 
 
@@ -212,13 +215,13 @@ def sharing(layers: LayerChoice, paths: Mapping[str, Paths] | None) -> list[str]
         paths: where they lie.
 
     Returns:
-        ``reused module`` (the same module is called several times), ``tied parameters`` (parameters before the layer also act
-        past it), or ``no``.
+        ``reused module`` (the module that holds the layer's weights is called several times), ``tied parameters`` (parameters
+        before the layer also act past it), or ``no``.
     """
-    modules = [layer.module for layer in layers.layers if layer.role != "input"]
+    modules = [layer.members[:1] for layer in layers.layers if layer.role != "input"]  # an activation may serve many
     words = []
     for layer in layers.layers:
-        if layer.role != "input" and modules.count(layer.module) > 1:
+        if layer.role != "input" and modules.count(layer.members[:1]) > 1:
             words.append("reused module")
         elif paths is not None and paths[layer.name].tied:
             words.append("tied parameters")
@@ -232,7 +235,10 @@ def _notes(
 ) -> list[str]:
     notes = []
     if paths is None:
-        notes.append("parts run under re-entrant activation checkpoints: which layers are cuts is unknown.")
+        notes.append(
+            "parts run under re-entrant activation checkpoints: which layers are cuts is unknown, and shares count the parameters "
+            "of the layers themselves, without those between layers."
+        )
     if unused:
         notes.append(f"the loss does not depend on {', '.join(sorted(unused))}.")
     broken = [name for name, finite in zip(layers.names, is_finite(values), strict=True) if not finite]
@@ -248,5 +254,12 @@ def _notes(
         notes.append(
             f"no backward signal reaches {', '.join(silent)}: a read-out of zeros, dead units, or features that the loss does "
             "not depend on. Angles and sensitivities there are not defined."
+        )
+    missed = values["identity_error"]
+    if np.nanmax(missed, initial=0.0) > FORMULA_TOLERANCE:
+        notes.append(
+            f"the formula misses by {np.nanmax(missed):.2g} at {layers.names[int(np.nanargmax(missed))]}: the backward and the "
+            "forward pass are not of the same function. Does the model compute without gradients what depends on its "
+            "parameters, or draw random numbers from a generator of its own? Half precision does this, too."
         )
     return notes

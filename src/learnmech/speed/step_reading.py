@@ -191,7 +191,9 @@ class _Reading:
                 )
         return loss_after
 
-    def _keep(self, bounds: tuple[int, int], values: Mapping[str, Tensor], *, backward: bool) -> tuple[dict[str, Tensor], float]:
+    def _keep(
+        self, bounds: tuple[int, int], values: Mapping[str, Tensor], *, backward: bool
+    ) -> tuple[dict[str, Tensor], float]:
         return _keep(self._source, self._probe, bounds, values, backward=backward)
 
     def _take(self, layer: Layer, features: Tensor, tangent: Tensor | None) -> None:
@@ -226,11 +228,9 @@ class _Reading:
         }
 
     def _difference(self) -> float:
-        """Choose the length of finite differences, in steps, so that weights move by the 2/3 power of their precision.
-
-        Relative to the weights, all together: one alone may be near zero. The power balances the two errors of networks with
-        kinks, round-off (precision over length) and units that switch (square root of the length).
-        """
+        """Choose the length of finite differences, in steps, so that weights move by the 2/3 power of their precision."""
+        # Relative to the weights, all together: one alone may be near zero. The power balances the two errors of networks with
+        # kinks, round-off (precision over length) and units that switch (square root of the length).
         values = {**dict(self._source.model.named_parameters()), **self._step.before}
         moved, size, precision = 0.0, 0.0, 0.0
         for name, displacement in self._step.displacements.items():
