@@ -1,5 +1,6 @@
 """The check-up before watching: what of a model can be read, and what each preset costs."""
 
+import copy
 import importlib
 import importlib.util
 import statistics
@@ -20,6 +21,8 @@ from learnmech.monitor.monitor import watch
 from learnmech.monitor.probe import call_model
 
 _ROUNDS = 5
+_TINY = 1e-9
+"""A learning rate that moves the copy by next to nothing, so that probes have a step to look at."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +130,36 @@ def examine(
     Returns:
         The diagnosis; prices are medians of five rounds, pass and probes in turn.
     """
-    monitors = {name: watch(model, probe, loss, measures=name, layers=layers) for name in measures}
-    times: dict[str, list[float]] = {name: [] for name in monitors}
+    twin = copy.deepcopy(model)  # whose steps are watched, as in training
+    probing: dict[str, Callable[[], object]] = {}
+    for name in measures:
+        optimizer = _stepping(twin, probe, loss)
+        monitor = watch(twin, probe, loss, optimizer=optimizer, every=1, measures=name, layers=layers)
+        probing[name] = monitor.observe if optimizer is None else optimizer.step
+        choice = monitor.layers
+    times: dict[str, list[float]] = {name: [] for name in probing}
     passes: list[float] = []
-    for _ in range(_ROUNDS):
-        passes.append(_timed(lambda: _differentiate(model, probe, loss)))
-        for name, monitor in monitors.items():
-            times[name].append(_timed(monitor.observe))
+    for count in range(_ROUNDS + 1):
+        taken = _timed(lambda: _differentiate(model, probe, loss))
+        if count > 0:  # the first round finds what is found once
+            passes.append(taken)
+        for name, run in probing.items():
+            taken = _timed(run)
+            if count > 0:
+                times[name].append(taken)
     step = statistics.median(passes)
-    choice = next(iter(monitors.values())).layers
     return Diagnosis(choice, step, {name: statistics.median(values) / step for name, values in times.items()})
+
+
+def _stepping(model: nn.Module, probe: tuple[Any, Any], loss: Callable[..., Tensor]) -> torch.optim.Optimizer | None:
+    """Make an optimizer that is ready to step; None where nothing is trained."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        return None
+    if all(parameter.grad is None for parameter in parameters):
+        with torch.random.fork_rng():
+            loss(call_model(model, probe[0]), probe[1]).backward()  # type: ignore[no-untyped-call]
+    return torch.optim.SGD(parameters, lr=_TINY)
 
 
 def _differentiate(model: nn.Module, probe: tuple[Any, Any], loss: Callable[..., Tensor]) -> None:

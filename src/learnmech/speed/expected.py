@@ -1,5 +1,6 @@
 """The cosine to expect of every layer of a network, so that nobody takes a small one for a fault, or the other way round."""
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -79,6 +80,7 @@ def expected_cosine(
     return expected
 
 
+@functools.cache
 def _after_activation(kinds: str) -> float:
     """Dispersion of the activation that a layer is read after; 0 if there is none, or one that is not known."""
     last = [kind for kind in kinds.split(" + ") if not re.search("Pool|Norm|Dropout|Flatten", kind)][-1:]

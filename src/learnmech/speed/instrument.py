@@ -11,7 +11,7 @@ from torch import Tensor
 
 from learnmech.monitor.instrument import Figure, Finding, Level, Variable
 from learnmech.monitor.layers import LayerChoice
-from learnmech.monitor.paths import Paths, trace_paths
+from learnmech.monitor.paths import Paths, PathTracer
 from learnmech.monitor.probe import Probe
 from learnmech.monitor.snapshot import Chunk, ProbePass, Snapshot
 from learnmech.speed.advice import findings_of
@@ -134,12 +134,13 @@ class _Known:
         self.dispersions: dict[str, float] = {}
         self._trained: frozenset[str] | None = None
 
-    def look(self, source: ProbePass, probe: Probe, before: Mapping[str, Tensor]) -> None:
-        """Find paths and dispersions, again when other parameters are trained."""
+    def look(self, source: ProbePass, probe: Probe, before: Mapping[str, Tensor], paths: dict[str, Paths]) -> None:
+        """Keep the paths, and find dispersions again when other parameters are trained."""
+        self.paths = None if source.reentrant else paths
         trained = frozenset(name for name, value in source.model.named_parameters() if value.requires_grad)
         if trained != self._trained:
-            self.paths, self._trained = trace_paths(source, probe, before), trained
             self.dispersions = segment_dispersions(source, probe, cut_blocks(source.layers, self.paths), before)
+            self._trained = trained
 
 
 def cut_blocks(layers: LayerChoice, paths: Mapping[str, Paths] | None) -> list[str]:
@@ -193,15 +194,21 @@ class _SpeedMeter:
 
     def _read_full(self, source: ProbePass, step: Step, snapshot: Snapshot) -> Mapping[str, Any]:
         whole = len(self._probe.chunk_bounds(snapshot.chunk_size)) == 1
-        keeper = Keeper(backward=whole)
+        keeper, tracer = Keeper(backward=whole), PathTracer(snapshot.layers.layers)
         start = source.run(
-            self._probe, [keeper], step=0, backward=True, chunk_size=snapshot.chunk_size, values=step.before
+            self._probe,
+            [keeper],
+            step=0,
+            backward=True,
+            chunk_size=snapshot.chunk_size,
+            values=step.before,
+            tracer=tracer,
         )
         parameters = {**dict(snapshot.model.named_parameters()), **step.before}
         numbers = read_parameters(parameters, start.gradients, step.displacements)
         known_backward = keeper.kept if whole else None
         sums = self._read(source, step, snapshot.chunk_size, backward=True, known_backward=known_backward)
-        self._known.look(source, self._probe, step.before)
+        self._known.look(source, self._probe, step.before, tracer.paths)
         decays = {name: item.decay for name, item in numbers.items()}
         total = sum(decays.values())
         values = layer_numbers(snapshot.layers.names, sums.layers, decays, self._known.paths, source.parameters)
