@@ -19,6 +19,7 @@ NAMES = (
     "probe_overhead",
     "separation",
     "speed_exactness",
+    "speed_law",
     "speed_overhead",
     "spring_simulation",
     "stacked_training",
@@ -150,3 +151,14 @@ def test_autoscale_mnist(lines):
     for start in tried:
         assert 0 <= start["mean_accuracy"] <= 1
         assert len(start["accuracy"]) == len(start["loss"]) == 3
+
+
+def test_speed_law(lines):
+    results = lines["speed_law"]["results"]
+    limits = results.pop("residual_limits")
+    assert set(limits) == {"0.5", "1.0", "2.0", "4.0"}
+    assert set(results) == {"mlp", "linear", "orthogonal", "residual", "mlp_batch_32", "residual_batch_32"}
+    for row in results.values():
+        assert len(row["cosine"]) == len(row["layers"])
+        assert all(0 < value <= 1 + 1e-6 for value in row["cosine"])
+    assert results["orthogonal"]["cosine"] == pytest.approx([1.0] * 4, abs=1e-3)

@@ -10,11 +10,18 @@ import typer
 
 from learnmech.cli_parts import EXIT_FAILED_CLAIM, Json, Threads, clear_errors, plain, set_threads
 
+_USUAL_SIZES = {"residual": ("128,256,512", "12,24,48")}
+"""Widths and depths where others are not given: residual nets scatter less, and need more depth to show their powers."""
+
 
 def scan(
     factory: Annotated[str, typer.Argument(metavar="FACTORY", help="mlp, residual, or MODULE:FUNCTION, see below.")],
-    widths: Annotated[str, typer.Option(help="Widths, separated by commas.")] = "128,256,512",
-    depths: Annotated[str, typer.Option(help="Depths, separated by commas.")] = "6,12,24",
+    widths: Annotated[
+        str, typer.Option(help="Widths, separated by commas; 256,512,1024 if not given, 128,256,512 for residual.")
+    ] = "",
+    depths: Annotated[
+        str, typer.Option(help="Depths, separated by commas; 6,12,24 if not given, 12,24,48 for residual.")
+    ] = "",
     scaling: Annotated[
         str,
         typer.Option(
@@ -26,7 +33,7 @@ def scan(
     lr: Annotated[float, typer.Option(help="Factor on the rates of the scaling; with none, the learning rate.")] = 0.1,
     priority: Annotated[str, typer.Option(help="loss_decay or feature_learning, for mean_field.")] = "loss_decay",
     steps: Annotated[int, typer.Option(min=0, help="Optimizer steps of every net.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of every net.")] = 16,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of every net.")] = 10,
     tolerance: Annotated[float, typer.Option(min=0, help="By how much a power may miss the claimed one.")] = 0.25,
     out: Annotated[Path | None, typer.Option(help="HTML file for the verdict and the figure.")] = None,
     keep: Annotated[
@@ -43,7 +50,12 @@ def scan(
     """
     with clear_errors():
         set_threads(threads)
-        made, batch, loss, usual = _load(factory, _numbers("--widths", widths), _numbers("--depths", depths))
+        usual_widths, usual_depths = _USUAL_SIZES.get(factory, ("256,512,1024", "6,12,24"))
+        width_list, depth_list = (
+            _numbers("--widths", widths or usual_widths),
+            _numbers("--depths", depths or usual_depths),
+        )
+        made, batch, loss, usual = _load(factory, width_list, depth_list)
         from learnmech.speed.scanning import scan as run_scan
 
         kind = None if scaling == "none" else scaling or usual
@@ -51,8 +63,8 @@ def scan(
             made,
             batch=batch,
             loss=loss,
-            widths=_numbers("--widths", widths),
-            depths=_numbers("--depths", depths),
+            widths=width_list,
+            depths=depth_list,
             kind=kind,
             optimizer=optimizer,
             optimizer_factory=None if kind else _Plain(optimizer, lr),

@@ -60,6 +60,34 @@ def test_intervals_cover_the_power(growing):
     assert all(0.91 <= count / 400 <= 0.99 for count in covered.values()), covered
 
 
+def test_weights_make_noisy_sizes_count_less():
+    """Equal weights change nothing, and a weight of next to nothing takes a point out."""
+    values = np.exp(np.array([[0.0, 0.1, 0.2], [1.0, 1.4, 0.9]]))
+    equal, weighted = (
+        fit_powers(values, {"width": [2, 4]}, weights=weights)["width"] for weights in (None, np.array([5.0, 5.0]))
+    )
+    assert [weighted.value, weighted.error] == pytest.approx([equal.value, equal.error], rel=1e-12)
+    three = np.exp(np.array([[0.0], [1.0], [5.0]]))
+    sizes = {"width": [1.0, math.e, math.e**2]}
+    found = fit_powers(three, sizes, weights=np.array([1.0, 1.0, 1e-12]))["width"]
+    assert found.value == pytest.approx(1.0, abs=1e-6)
+    with pytest.raises(InputError, match="weights must be positive"):
+        fit_powers(three, sizes, weights=np.array([1.0, 0.0, 1.0]))
+
+
+def test_weighted_intervals_cover():
+    """Noise of variance L/m, weights m/L: 95 % intervals cover the true powers in 90 to 99 % of 400 fits (4 standard errors)."""
+    rng = np.random.default_rng(5)
+    width, depth = np.array(SIZES["width"], float)[:, None, None], np.array(SIZES["depth"], float)[None, :, None]
+    inside = np.zeros(2)
+    for _ in range(400):
+        noise = rng.standard_normal((3, 3, 6)) * np.sqrt(depth / width)
+        found = fit_powers(width**-0.5 * depth**0.5 * np.exp(noise), SIZES, weights=(width / depth)[..., 0])
+        inside += [found["width"].low < -0.5 < found["width"].high, found["depth"].low < 0.5 < found["depth"].high]
+    assert (inside / 400 > 0.90).all()
+    assert (inside / 400 < 0.99).all()
+
+
 def test_too_few_points_have_no_interval():
     found = fit_powers(np.array([[1.0], [2.0]]), {"width": [8, 16]})["width"]
     assert found.value == pytest.approx(1.0)
@@ -99,14 +127,14 @@ def test_claims_are_read():
 
 @pytest.mark.parametrize("kind", ["ntk", "mean_field", "fsc"])
 def test_the_sensitivity_scales_as_derived(kind, tmp_path):
-    # Powers of width and depth: ntk -1/2, 1/2; mean field 0, 1/2; fsc 0, 0. At depths of 4 to 12 the end layers, which bring
-    # half of the decay, add 0.15 to the power of depth, hence the tolerance. Seeds are fixed.
+    # Powers of width and depth: ntk -1/2, 1/2; mean field 0, 1/2; fsc 0, 0. Depth over width goes up to 1/4 here,
+    # which shifts the powers by up to 0.15, hence the tolerance. Seeds are fixed.
     width, depth = {"ntk": (-0.5, 0.5), "mean_field": (0.0, 0.5), "fsc": (0.0, 0.0)}[kind]
 
     def verdict(width, depth):
         return scan(
             make_mlp, batch=make_batch(), loss=pull, kind=kind, claim={"sensitivity": {"width": width, "depth": depth}},
-            widths=[64, 256], depths=[4, 12], seeds=5, steps=0, tolerance=0.35, out=tmp_path,
+            widths=[64, 256], depths=[6, 16], seeds=8, steps=0, tolerance=0.35, out=tmp_path,
         ).verdict  # fmt: skip
 
     assert verdict(width, depth) == "pass"

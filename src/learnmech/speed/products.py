@@ -24,7 +24,7 @@ def gram(*tensors: Tensor) -> np.ndarray:
     if flat[0].device.type == "mps":  # no float64 there
         flat = [tensor.cpu() for tensor in flat]
     count = flat[0].numel()
-    size = _BLOCK if flat[0].device.type == "cpu" else 1 << 24
+    size = _BLOCK if flat[0].device.type == "cpu" else 1 << 22
     total = torch.zeros(len(flat), len(flat), dtype=torch.float64, device=flat[0].device)
     wide = torch.empty(len(flat), min(size, count), dtype=torch.float64, device=flat[0].device)
     for start in range(0, count, size):

@@ -34,7 +34,13 @@ class Estimate:
         return "-" if math.isnan(self.value) else f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
-def fit_powers(values: np.ndarray, axes: Mapping[str, Sequence[float]], *, level: float = LEVEL) -> dict[str, Estimate]:
+def fit_powers(
+    values: np.ndarray,
+    axes: Mapping[str, Sequence[float]],
+    *,
+    level: float = LEVEL,
+    weights: np.ndarray | None = None,
+) -> dict[str, Estimate]:
     r"""Fit :math:`\log Q = c + \sum_a p_a \log a + \text{noise}` by least squares, with an interval for each power.
 
     Errors are those of White's estimator in its form HC3 (MacKinnon and White 1985), since the noise of random networks grows
@@ -46,12 +52,14 @@ def fit_powers(values: np.ndarray, axes: Mapping[str, Sequence[float]], *, level
             numbers of at most 0 are left out.
         axes: names to the positive sizes along each axis.
         level: probability that the interval covers the power.
+        weights: positive weights of the squares, of a shape that broadcasts to that of ``values`` without the last axis; equal
+            ones if not given. Best are ones in proportion to one over the variance of the noise.
 
     Returns:
         Name to estimate, for every axis; NaN for one along which fewer than two sizes have a number.
 
     Raises:
-        InputError: if the shapes do not fit, or level is not between 0 and 1.
+        InputError: if the shapes do not fit, level is not between 0 and 1, or a weight is not positive.
 
     Example:
         >>> sizes = {"width": [2.0, 4.0, 8.0]}
@@ -64,6 +72,9 @@ def fit_powers(values: np.ndarray, axes: Mapping[str, Sequence[float]], *, level
         raise InputError(f"values must have the shape {(*lengths, 'repetitions')}, got {values.shape}.")
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1, got {level!r}.")
+    weight = np.broadcast_to(np.ones(()) if weights is None else np.asarray(weights, dtype=float), lengths)
+    if not bool((weight > 0).all()):
+        raise InputError(f"weights must be positive, but one is {weight.min()!r}.")
     kept = np.isfinite(values) & (values > 0)
     mesh = np.meshgrid(*(np.log(np.asarray(sizes, dtype=float)) for sizes in axes.values()), indexing="ij")
     columns = {
@@ -73,7 +84,8 @@ def fit_powers(values: np.ndarray, axes: Mapping[str, Sequence[float]], *, level
     found = dict.fromkeys(axes, Estimate(math.nan, math.nan, -math.inf, math.inf, int(kept.sum())))
     if used:
         design = np.stack([np.ones(int(kept.sum())), *(columns[name] for name in used)], axis=1)
-        slopes, errors = _least_squares(design, np.log(values[kept]))
+        root = np.sqrt(np.broadcast_to(weight[..., None], values.shape)[kept])
+        slopes, errors = _least_squares(design * root[:, None], np.log(values[kept]) * root)
         freedom = len(design) - design.shape[1]
         reach = float(stats.t.ppf((1 + level) / 2, freedom)) if freedom > 0 else math.inf
         for name, slope, error in zip(used, slopes[1:], errors[1:], strict=True):

@@ -152,10 +152,14 @@ def _fit(history: xr.Dataset, step: int) -> dict[str, dict[str, Estimate]]:
     axes = {name: history[name].values.tolist() for name in AXES}
     varied = [name for name, sizes in axes.items() if len(sizes) > 1]
     now = history.isel(step=step)
+    # Logarithms of sizes and speeds scatter between draws with a variance in proportion to depth over width.
+    weights = np.asarray(axes["width"], dtype=float)[:, None] / np.asarray(axes["depth"], dtype=float)[None, :]
     return {
         quantity: {
             name: estimate
-            for name, estimate in fit_powers(now[quantity].transpose(*AXES, "seed").values, axes).items()
+            for name, estimate in fit_powers(
+                now[quantity].transpose(*AXES, "seed").values, axes, weights=weights
+            ).items()
             if name in varied
         }
         for quantity in QUANTITIES

@@ -25,7 +25,7 @@ def scan(
     *,
     batch: Any,
     loss: Callable[..., Tensor],
-    widths: Sequence[int] = (128, 256, 512),
+    widths: Sequence[int] = (256, 512, 1024),
     depths: Sequence[int] = (6, 12, 24),
     kind: str | None = None,
     optimizer: str = "sgd",
@@ -33,7 +33,7 @@ def scan(
     options: Mapping[str, Any] | None = None,
     claim: str | Mapping[str, Any] | None = None,
     steps: int = 3,
-    seeds: int | Sequence[int] = 16,
+    seeds: int | Sequence[int] = 10,
     judged_step: int = 0,
     tolerance: float = 0.25,
     nodes: LayerSpec = "auto",
@@ -47,7 +47,8 @@ def scan(
 
     A network of every width, depth and seed is made and trained for a few steps. Before each step
     :func:`learnmech.speed.measure` reads, at the last hidden feature, its speed, sensitivity, size, and the loss decay. The
-    powers in :math:`Q \propto m^p L^q` are fitted on logarithms over all nets (:func:`learnmech.speed.fit_powers`), each with
+    powers in :math:`Q \propto m^p L^q` are fitted on logarithms over all nets (:func:`learnmech.speed.fit_powers`, with
+    weights :math:`m/L`), each with
     a 95 % interval, and held against those claimed: ``pass`` if the whole interval lies within ``tolerance`` of the claimed
     power, ``fail`` if all of it lies outside, ``unclear`` if it is too wide to tell; more seeds or a wider range of sizes
     make it narrower. A network that diverges is a result: it is counted, left out of fits from there on, and fails a claim.
