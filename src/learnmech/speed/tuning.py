@@ -36,7 +36,7 @@ def autoscale(
     per_layer: bool = False,
     apply: bool = False,
     max_iterations: int = 10,
-    tolerance: float = 1e-3,
+    tolerance: float = 0.01,
     maximum_learning_rate: float | None = None,
     nodes: LayerSpec = "auto",
     mode: Mode = "eval",
