@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Sums of squares of float32 numbers outside this range may have overflowed, or lost small terms.
-_SAFE = (1e-20, 1e30)
+SAFE = (1e-20, 1e30)
+"""Sums of products of float32 numbers outside this range may have overflowed, or lost small terms."""
 
 
 def squared_norm(tensor: Tensor) -> Tensor | float:
@@ -28,7 +28,7 @@ def squared_norm(tensor: Tensor) -> Tensor | float:
         tensor = tensor.cpu()
     if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
         quick = float(torch.linalg.vector_norm(tensor)) ** 2
-        if _SAFE[0] < quick < _SAFE[1]:
+        if SAFE[0] < quick < SAFE[1]:
             return quick
     norm: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.float64)
     return float(norm.square()) if norm.device.type == "cpu" else norm.square()

@@ -155,11 +155,24 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     Returns:
         What the model returns.
     """
+    args, kwargs = arguments_of(inputs)
+    return model(*args, **kwargs)
+
+
+def arguments_of(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Split a model's inputs into positional and keyword arguments.
+
+    Args:
+        inputs: a tensor, a tuple or list of positional arguments, or a mapping of keyword arguments.
+
+    Returns:
+        Positional and keyword arguments.
+    """
     if isinstance(inputs, list | tuple):
-        return model(*inputs)
+        return tuple(inputs), {}
     if isinstance(inputs, dict) or (hasattr(inputs, "keys") and hasattr(inputs, "__getitem__")):
-        return model(**inputs)
-    return model(inputs)
+        return (), dict(inputs)
+    return (inputs,), {}
 
 
 def count_correct(outputs: Any, labels: Tensor | None) -> tuple[int, int] | None:

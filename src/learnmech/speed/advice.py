@@ -12,7 +12,8 @@ from learnmech.monitor.instrument import Confidence, Finding
 LAZY, LOOSE = 0.03, 3.0
 """Relative sensitivity of the last block below and above which features move too little or too much for the loss decay."""
 STILL, NONLINEAR, OFF_PROFILE, DOMINANT = 0.02, 0.5, 0.4, 0.6
-DEEP_LOSS = 0.4
+DEEP = 0.4
+"""Expected cosine of the last block over that of the first, below which depth itself turns features away."""
 _ADAPTIVE = ("Adam", "RMSprop", "Adagrad", "Lion", "Muon", "Adadelta", "Rprop", "Adafactor")
 
 
@@ -254,7 +255,7 @@ def _read_angles(last: _Last, optimizer: str) -> list[Finding]:
     order = np.flatnonzero(usable)
     if len(order) >= 8:
         ratio = float(expected[order[-1]] / expected[order[0]])
-        if ratio < DEEP_LOSS:
+        if ratio < DEEP:
             findings.append(
                 Finding(
                     "speed.deep_angle",

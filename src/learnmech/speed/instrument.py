@@ -17,6 +17,7 @@ from learnmech.monitor.snapshot import Chunk, ProbePass, Snapshot
 from learnmech.speed.advice import findings_of
 from learnmech.speed.expected import expected_cosine
 from learnmech.speed.figures import draw_all
+from learnmech.speed.products import all_finite, any_nonzero
 from learnmech.speed.readings import layer_numbers, read_parameters
 from learnmech.speed.segment_dispersion import segment_dispersions
 from learnmech.speed.speed_history import LAYER_VARIABLES, PARAMETER_VARIABLES, SCALARS
@@ -177,8 +178,8 @@ class _SpeedMeter:
         """The backward signal is wanted where the step began, not here."""
 
     def compute(self, snapshot: Snapshot) -> Mapping[str, Any]:
-        moved = {name: change for name, change in snapshot.updates.items() if bool((change != 0).any())}
-        finite = all(bool(torch.isfinite(change).all()) for change in moved.values())
+        moved = {name: change for name, change in snapshot.updates.items() if any_nonzero(change)}
+        finite = all(all_finite(change) for change in moved.values())
         if not moved or not finite or snapshot.source is None:
             return {}
         parameters = dict(snapshot.model.named_parameters())

@@ -113,7 +113,10 @@ class SpeedMeasurement:
         chunk_size: samples in one pass.
 
     Attributes:
+        model: the eager model inside wrappers.
+        probe: the batch.
         layers: the layers that are read and the modules that are not, with reasons; print it.
+        source: the passes that it runs.
 
     Raises:
         InputError: if the model cannot run on the batch, or no layer can be read.
@@ -228,6 +231,23 @@ class SpeedMeasurement:
             unused=unused,
             data_fingerprint=self.probe.fingerprint(),
         )
+
+    def gradients(self) -> Snapshot:
+        """Differentiate the loss where the model now is, without measuring a step.
+
+        Returns:
+            The snapshot with loss and gradients, all finite.
+
+        Raises:
+            InputError: if the loss or a gradient is not finite, or nothing requires a gradient.
+        """
+        while True:
+            try:
+                snapshot = self.source.run(self.probe, [], step=0, backward=True, chunk_size=self._chunk_size)
+            except RestartProbe:
+                continue
+            self._check(snapshot)
+            return snapshot
 
     def _values(self, update: Update, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Let frozen parameters that are displaced by name be differentiated by, without touching them."""

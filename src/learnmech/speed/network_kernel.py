@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from learnmech.errors import InputError
+from learnmech.monitor.probe import arguments_of
 from learnmech.monitor.tensors import cut, describe_tensors, samples_in, tensors_in
 from learnmech.monitor.unwrap import eager_modules, unwrap
 from learnmech.speed.kernel import BackwardFeatureKernel
@@ -75,7 +76,7 @@ def backward_feature_kernel(
 
     def features(moving: dict[str, Tensor]) -> Tensor:
         own = {name: tensor.clone() for name, tensor in buffers.items()}  # a forward pass may write to them
-        args, kwargs = _arguments(batch)
+        args, kwargs = arguments_of(batch)
         with _reading(target) as outputs:
             torch.func.functional_call(model, {**moving, **fixed, **own}, args, kwargs)
         return _single(outputs, node)
@@ -135,11 +136,3 @@ def _single(outputs: list[Any], node: str | None) -> Tensor:
     if not isinstance(output, Tensor) or not output.is_floating_point() or output.numel() == 0:
         raise InputError(f"{name} must be one floating-point tensor, but is {describe_tensors(output)}.")
     return output
-
-
-def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, list | tuple):
-        return tuple(inputs), {}
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    return (inputs,), {}

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from learnmech.monitor.norms import SAFE
+
 _BLOCK = 1 << 15
 """Entries that are widened at a time on a CPU: a few of them fit into its cache."""
 _FIRST = 1024
-_SAFE = (1e-20, 1e30)
-"""Sums of products of float32 numbers outside this range may have overflowed, or lost small terms."""
 
 
 def gram(*tensors: Tensor) -> np.ndarray:
@@ -54,7 +54,7 @@ def inner(first: Tensor, second: Tensor) -> float:
         one, other = first.detach().reshape(-1), second.detach().reshape(-1)
         pairs = zip(torch.split(one, _BLOCK), torch.split(other, _BLOCK), strict=True)
         quick = sum(float(torch.dot(a, b)) for a, b in pairs)
-        if _SAFE[0] < abs(quick) < _SAFE[1]:
+        if SAFE[0] < abs(quick) < SAFE[1]:
             return quick
     return float(gram(first, second)[0, 1])
 

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from learnmech.errors import InputError
 from learnmech.monitor.layers import LayerChoice
+from learnmech.monitor.probe import arguments_of
 from learnmech.monitor.tensors import first_floating
 from learnmech.monitor.untouched import untouched
 from learnmech.speed.weight_roles import Assignment, is_norm
@@ -210,13 +211,6 @@ class _Trial:
 
                 hooks.callback(block.module.register_forward_hook(hook, with_kwargs=True).remove)
             hooks.callback(self.found.readout.module.register_forward_pre_hook(look_at_stream).remove)
-            args, kwargs = self._arguments()
+            args, kwargs = arguments_of(self.inputs)
             functional_call(self.model, scaled, args, kwargs)
         return seen
-
-    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if isinstance(self.inputs, list | tuple):
-            return tuple(self.inputs), {}
-        if isinstance(self.inputs, Mapping) or hasattr(self.inputs, "keys"):
-            return (), dict(self.inputs)
-        return (self.inputs,), {}

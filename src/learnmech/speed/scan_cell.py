@@ -16,6 +16,7 @@ from learnmech.fingerprint import fingerprint_config
 from learnmech.monitor.layers import LayerSpec
 from learnmech.monitor.probe import call_model
 from learnmech.speed.measuring import SpeedMeasurement
+from learnmech.speed.products import all_finite
 from learnmech.speed.scaling_setup import apply_scaling
 
 FEATURE = "of the last hidden feature"
@@ -144,7 +145,7 @@ class ScanCell:
             loss = self._parts.loss(call_model(model, batch[0]), batch[1])
             loss.backward()  # type: ignore[no-untyped-call]
             gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-            if not (bool(torch.isfinite(loss)) and all(bool(torch.isfinite(gradient).all()) for gradient in gradients)):
+            if not (bool(torch.isfinite(loss)) and all(map(all_finite, gradients))):
                 return rows, step
             if measurement is None or callable(self._parts.batch):
                 measurement = SpeedMeasurement(

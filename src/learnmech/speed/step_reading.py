@@ -4,7 +4,6 @@ Chunk by chunk: the backward pass and the features after the real step are kept 
 reduces everything to inner products the moment it reaches a layer.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from learnmech.monitor.criterion import out_of_memory
 from learnmech.monitor.layers import Layer
+from learnmech.monitor.norms import joint_norms
 from learnmech.monitor.probe import Probe
 from learnmech.monitor.snapshot import Chunk, ProbePass, RestartProbe, Snapshot
 from learnmech.monitor.tangent import read_tangents
@@ -232,10 +232,7 @@ class _Reading:
         # Relative to the weights, all together: one alone may be near zero. The power balances the two errors of networks with
         # kinks, round-off (precision over length) and units that switch (square root of the length).
         values = {**dict(self._source.model.named_parameters()), **self._step.before}
-        moved, size, precision = 0.0, 0.0, 0.0
-        for name, displacement in self._step.displacements.items():
-            weight = values[name].detach()
-            moved += float(torch.linalg.vector_norm(displacement, dtype=torch.float64)) ** 2
-            size += float(torch.linalg.vector_norm(weight, dtype=torch.float64)) ** 2
-            precision = max(precision, torch.finfo(weight.dtype).eps)
-        return precision ** (2 / 3) * math.sqrt(size / moved) if size > 0 else 1.0
+        names = list(self._step.displacements)
+        moved, size = joint_norms([self._step.displacements.values(), [values[name] for name in names]])
+        precision = max(torch.finfo(values[name].dtype).eps for name in names)
+        return float(precision ** (2 / 3) * size / moved) if size > 0 else 1.0

@@ -143,7 +143,7 @@ def autoscale(
         per_layer,
         math.inf if maximum_learning_rate is None else float(maximum_learning_rate),
     )
-    solver = Solver(measurement, twin_optimizer, targets, twin_readout, chunk_size)
+    solver = Solver(measurement, twin_optimizer, targets, twin_readout)
     _check_names(target_speed, solver)
     solution = solver.solve(max_iterations, tolerance)
     own = dict(eager.named_parameters())

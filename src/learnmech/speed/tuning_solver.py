@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor
 from torch.optim import Optimizer
 
 from learnmech.errors import InputError
 from learnmech.monitor.paths import trace_paths
-from learnmech.monitor.snapshot import RestartProbe, Snapshot
+from learnmech.monitor.snapshot import Snapshot
 from learnmech.speed.measuring import SpeedMeasurement
 from learnmech.speed.products import gram
 from learnmech.speed.tuning_groups import TunedGroup, find_groups
@@ -118,7 +117,6 @@ class Solver:
         optimizer: of the copy.
         targets: what is wanted.
         readout: the copy's read-out; None to leave it.
-        chunk_size: samples in one pass.
 
     Attributes:
         groups: the groups of parameters, one a layer.
@@ -136,11 +134,9 @@ class Solver:
         optimizer: Optimizer,
         targets: Targets,
         readout: Readout | None,
-        chunk_size: int | None,
     ) -> None:
         self._measurement, self._targets, self._readout = measurement, targets, readout
         self._parameters = dict(measurement.model.named_parameters())
-        self._chunk_size = chunk_size
         self._steps = UnitSteps(optimizer, self._parameters)
         self._start = {name: p.detach().clone() for name, p in readout.parameters.items()} if readout else {}
         self._paths = trace_paths(measurement.source, measurement.probe)
@@ -198,29 +194,10 @@ class Solver:
         final = self._look(look.scale, look.shares, self._relief(look, factor), real=True)
         return Solution(final, self._relief(look, factor), len(tried), best[0] < tolerance, first)
 
-    def _gradients(self) -> Snapshot:
-        while True:
-            try:
-                snapshot = self._measurement.source.run(
-                    self._measurement.probe, [], step=0, backward=True, chunk_size=self._chunk_size
-                )
-            except RestartProbe:
-                continue
-            break
-        if not math.isfinite(snapshot.loss):
-            raise InputError(
-                f"the loss on this batch is {snapshot.loss}: look for NaN in the parameters, for an overflow, or for a batch "
-                "without a single counted target."
-            )
-        broken = [name for name, gradient in snapshot.gradients.items() if not bool(torch.isfinite(gradient).all())]
-        if broken:
-            raise InputError(f"the gradient of {broken[0]!r} holds NaN or infinite entries.")
-        return snapshot
-
     def _look(self, scale: float, shares: np.ndarray, factor: float, *, real: bool = False) -> Look:
         if self._readout is not None:
             self._readout.rescale(self._start, scale)
-        snapshot = self._gradients()
+        snapshot = self._measurement.gradients()
         wanted = self._targets.of_loss(snapshot.loss) * factor
         steps = self._steps.find(snapshot.gradients, snapshot.unused)
         decays, skipped = self._decays(snapshot, steps)

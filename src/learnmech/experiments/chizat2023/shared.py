@@ -16,7 +16,6 @@ from learnmech.sweep import Sweep
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SCALES: tuple[Scale, ...] = ("smoke", "reduced", "paper")
 COLOURS = (THIRD, "#7fb3dd", ACCENT, "#0b2f5c", SECOND)
 """One a branch scale: the thinnest green, the three of order 1/sqrt(L) from light to dark blue, the MLP red."""
 DASHED = "Dashed: the large-width recursion for one input (ours, not the paper's). "
