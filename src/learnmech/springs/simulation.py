@@ -2,10 +2,8 @@
 
 import dataclasses
 import math
-import sys
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from learnmech.bars import terminal_bar
 from learnmech.errors import InputError
 from learnmech.springs.friction import NoiseKind, check_noise_kind
 from learnmech.springs.langevin import Langevin
@@ -161,7 +160,7 @@ def run_chains(
     # A chunk runs from start to end while it is in the cache; only a joint decision to stop needs all at every record.
     groups = [[part] for part in parts] if run.stop_tolerance is None else [parts]
     kept = len(moments)
-    with _progress(run.steps * blocks * chains) as advance:
+    with terminal_bar("simulating", run.steps * blocks * chains, least=int(LONG)) as advance:
         for group in groups:
             members = [_Chunk(run, initial[:, part], _select(parameters, part), parts.index(part)) for part in group]
             for record in range(1, len(moments)):
@@ -248,17 +247,3 @@ class _Chunk:
 
     def positions(self) -> np.ndarray:
         return self._stepper.positions.numpy()
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show progress on a terminal, if there is one and the run is long."""
-    if total < LONG or not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulating", total=total)
-        yield lambda done: bar.advance(task, done)
