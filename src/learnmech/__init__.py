@@ -10,7 +10,7 @@ from learnmech.lazy import lazy_names
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from learnmech import data, experiments, history, monitor, nets, report, speed, springs, sweep, training
+    from learnmech import data, experiments, history, leaky, monitor, nets, report, speed, springs, sweep, training
     from learnmech.citation import cite
     from learnmech.monitor.monitor import Monitor, watch
     from learnmech.sweep.sweep import Sweep
@@ -18,7 +18,19 @@ if TYPE_CHECKING:
 __getattr__, _ = lazy_names(
     __name__,
     {"Monitor": "monitor.monitor", "Sweep": "sweep.sweep", "cite": "citation", "watch": "monitor.monitor"},
-    modules=("data", "experiments", "history", "monitor", "nets", "report", "speed", "springs", "sweep", "training"),
+    modules=(
+        "data",
+        "experiments",
+        "history",
+        "leaky",
+        "monitor",
+        "nets",
+        "report",
+        "speed",
+        "springs",
+        "sweep",
+        "training",
+    ),
 )
 
 __all__ = [
@@ -29,6 +41,7 @@ __all__ = [
     "data",
     "experiments",
     "history",
+    "leaky",
     "monitor",
     "nets",
     "report",

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from learnmech.data.resizing import resize
     from learnmech.data.synthetic import gaussian_clusters
     from learnmech.data.tabular import load_csv
+    from learnmech.data.teachers import bottleneck_task
 
 # No module may share its name with a public function: importing the module would replace the function here.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Dataset": "dataset",
+        "bottleneck_task": "teachers",
         "class_number_regression": "class_number",
         "download": "downloading",
         "gaussian_clusters": "synthetic",
@@ -39,6 +41,7 @@ __getattr__, __dir__ = lazy_names(
 
 __all__ = [
     "Dataset",
+    "bottleneck_task",
     "class_number_regression",
     "download",
     "gaussian_clusters",

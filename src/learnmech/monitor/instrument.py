@@ -20,13 +20,14 @@ Confidence = Literal["sure", "likely", "weak"]
 INSTRUMENTS: dict[str, str] = {
     "springs": "learnmech.springs.instrument:SpringInstrument",
     "speed": "learnmech.speed.instrument:SpeedInstrument",
+    "leaky": "learnmech.leaky.instrument:LeakyInstrument",
     "vitals": "learnmech.monitor.vitals:VitalsInstrument",
 }
 REPORT_WRITER = "learnmech.report.html:write_report"
 PRESETS: dict[str, tuple[str, ...]] = {
     "light": ("springs", "vitals"),
     "standard": ("springs", "speed", "vitals"),
-    "full": ("springs", "speed", "vitals"),
+    "full": ("springs", "speed", "leaky", "vitals"),
 }
 
 

@@ -35,6 +35,11 @@ class Layer:
     members: tuple[str, ...] = ()
     kinds: str = ""
 
+    @property
+    def is_module(self) -> bool:
+        """Whether it is one module read at its output, so that what goes into it and what comes out belong together."""
+        return self.side == "output" and self.members == (self.module,)
+
 
 @dataclass(frozen=True)
 class Skipped:

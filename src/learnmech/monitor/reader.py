@@ -20,10 +20,13 @@ class LayerReader:
         layers: what to read.
         modules: the model's modules by name.
         take: who gets the tensors: as the model made them, with their graph or tangent.
+        take_input: who gets what goes into a layer before it runs, if that is one module, read at its output.
     """
 
-    def __init__(self, layers: Sequence[Layer], modules: Mapping[str, nn.Module], take: Take) -> None:
-        self._layers, self._modules, self._take = layers, modules, take
+    def __init__(
+        self, layers: Sequence[Layer], modules: Mapping[str, nn.Module], take: Take, take_input: Take | None = None
+    ) -> None:
+        self._layers, self._modules, self._take, self._take_input = layers, modules, take, take_input
         self._calls: Counter[nn.Module] = Counter()
 
     @contextlib.contextmanager
@@ -44,19 +47,25 @@ class LayerReader:
         self._calls.clear()
 
     def _hooks(self, module: nn.Module, layers: list[Layer]) -> tuple[Callable[..., None], Callable[..., None]]:
-        def hand_on(side: str, call: int, value: Any) -> None:
-            for layer in layers:
-                if layer.side == side and layer.call == call:
+        def hand_on(take: Take, wanted: Sequence[Layer], call: int, value: Any) -> None:
+            for layer in wanted:
+                if layer.call == call:
                     found = first_floating(value)
                     if found is not None:
-                        self._take(layer, found[1])
+                        take(layer, found[1])
+
+        before = [layer for layer in layers if layer.side == "input"]
+        behind = [layer for layer in layers if layer.side == "output"]
+        single = [layer for layer in behind if layer.is_module]
 
         def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
             call = self._calls[module]
             self._calls[module] += 1
-            hand_on("input", call, (args, kwargs))
+            hand_on(self._take, before, call, (args, kwargs))
+            if self._take_input is not None:
+                hand_on(self._take_input, single, call, (args, kwargs))
 
         def leave(_: nn.Module, args: Any, output: Any) -> None:
-            hand_on("output", self._calls[module] - 1, output)
+            hand_on(self._take, behind, self._calls[module] - 1, output)
 
         return enter, leave

@@ -10,7 +10,7 @@ import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,18 @@ class Meter(Protocol):
 
     def compute(self, snapshot: "Snapshot") -> Mapping[str, Any]:
         """Give the measured variables: a number, or one number a layer."""
+
+
+@runtime_checkable
+class InputMeter(Protocol):
+    """A meter that wants to see what goes into a layer, too; any :class:`Meter` with this method is one."""
+
+    def on_input(self, layer: str, tensor: Tensor, chunk: Chunk) -> None:
+        """Take what a layer is about to work on, before :meth:`Meter.on_features` brings what it made of it.
+
+        Called for layers that are one module read at its output (see :attr:`Layer.is_module`), with the first tensor of real
+        numbers among its arguments. The layer may write over it: clone what is needed later.
+        """
 
 
 class Tracer(Protocol):
@@ -382,7 +394,8 @@ class _MeterFeed:
         backward: bool,
     ) -> None:
         self._layers, self._meters, self._chunk, self._tracer = layers, meters, chunk, tracer
-        self._reader = LayerReader(layers, modules, self._take)
+        self._input_meters = [meter for meter in meters if isinstance(meter, InputMeter)]
+        self._reader = LayerReader(layers, modules, self._take, self._take_input if self._input_meters else None)
         self._wants_backward = backward
         self._in_forward = True
         self._hooked: set[str] = set()
@@ -413,6 +426,12 @@ class _MeterFeed:
                 return
             self._hooked.add(layer.name)
             tensor.register_hook(functools.partial(self._give_backward, layer.name))  # type: ignore[no-untyped-call]
+
+    def _take_input(self, layer: Layer, tensor: Tensor) -> None:
+        if self._in_forward:
+            with torch.no_grad():
+                for meter in self._input_meters:
+                    meter.on_input(layer.name, tensor.detach(), self._chunk)
 
     def _give_backward(self, name: str, gradient: Tensor) -> None:
         with torch.no_grad():
