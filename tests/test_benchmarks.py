@@ -12,9 +12,12 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PRESETS = {"light", "standard", "full"}
 NAMES = (
+    "adaptive_steps",
     "autoscale_mnist",
+    "identity_cost",
     "import_time",
     "langevin",
+    "leaky_training",
     "phase_diagram",
     "probe_overhead",
     "separation",

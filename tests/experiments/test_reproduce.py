@@ -30,7 +30,8 @@ def test_the_figures_that_were_promised_are_there():
     supplement = {f"figS{number}" for number in (2, *range(4, 15))}
     springs = {f"shi2024/{name}" for name in main | supplement}
     speeds = {f"chizat2023/{name}" for name in (*(f"F{number}" for number in range(1, 8)), "scalings")}
-    assert set(FIGURES) == springs | speeds
+    leaky = {f"jacot2024/{name}" for name in ("fig1", "fig2", "fig3", "rank", "digits", "mnist")}
+    assert set(FIGURES) == springs | speeds | leaky
     assert set(list_figures()) == set(FIGURES)
 
 

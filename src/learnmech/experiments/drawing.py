@@ -57,6 +57,22 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 7.0, height: f
     return figure
 
 
+def label_axes(axes: "Axes", x_title: str, y_title: str, *, title: str = "") -> None:
+    """Write the labels of axes.
+
+    Args:
+        axes: the axes.
+        x_title: what is along the horizontal axis.
+        y_title: what is along the vertical axis.
+        title: heading.
+    """
+    axes.set_xlabel(x_title, color=INK, fontsize=9)
+    axes.set_ylabel(y_title, color=INK, fontsize=9)
+    if title:
+        axes.set_title(title, color=INK, fontsize=10, loc="left")
+    axes.grid(color=FAINT, alpha=0.25, linewidth=0.5)
+
+
 def as_png(figure: "Figure") -> bytes:
     """Render a figure as PNG.
 

@@ -7,6 +7,7 @@ from learnmech.experiments.reproduction import Reproduction
 
 _SHI = "learnmech.experiments.shi2024"
 _CHIZAT = "learnmech.experiments.chizat2023"
+_JACOT = "learnmech.experiments.jacot2024"
 
 FIGURES: dict[str, str] = {
     "shi2024/fig1a": f"{_SHI}.figure1:FIG1A",
@@ -37,6 +38,12 @@ FIGURES: dict[str, str] = {
     "chizat2023/F6": f"{_CHIZAT}.sensitivities:F6",
     "chizat2023/F7": f"{_CHIZAT}.sensitivities:F7",
     "chizat2023/scalings": f"{_CHIZAT}.scaling_table:SCALINGS",
+    "jacot2024/fig1": f"{_JACOT}.depth_sweep:FIG1",
+    "jacot2024/fig2": f"{_JACOT}.step_schemes:FIG2",
+    "jacot2024/fig3": f"{_JACOT}.depth_sweep:FIG3",
+    "jacot2024/rank": f"{_JACOT}.rank_table:RANK",
+    "jacot2024/digits": f"{_JACOT}.classes:DIGITS",
+    "jacot2024/mnist": f"{_JACOT}.classes:MNIST",
 }
 """Name to ``module:object``."""
 

@@ -12,14 +12,13 @@ from learnmech.experiments.chizat2023.shared import (
     Cells,
     angle,
     draw_band,
-    label_axes,
     mean_angle,
     numbers,
     setting,
     slope,
 )
 from learnmech.experiments.chizat2023.starting_nets import measure_last
-from learnmech.experiments.drawing import new_figure
+from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.reproduction import Claim, Reproduction, Scale, judge, untested
 from learnmech.figures import ACCENT, INK, SECOND, THIRD
 

@@ -14,13 +14,12 @@ from learnmech.experiments.chizat2023.shared import (
     branch_colours,
     branch_label,
     draw_band,
-    label_axes,
     mean_angle,
     numbers,
     setting,
 )
 from learnmech.experiments.chizat2023.starting_nets import BRANCHES, measure_layers
-from learnmech.experiments.drawing import new_figure
+from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.reproduction import Claim, Reproduction, Scale, judge
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from learnmech.experiments.chizat2023.scaled_nets import KINDS, QUANTITIES, measure_scaled, scaling_of
-from learnmech.experiments.chizat2023.shared import Cells, label_axes, setting, slope
-from learnmech.experiments.drawing import new_figure
+from learnmech.experiments.chizat2023.shared import Cells, setting, slope
+from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.reproduction import Claim, Reproduction, Scale, judge, untested
 from learnmech.figures import ACCENT, INK, SECOND, THIRD
 

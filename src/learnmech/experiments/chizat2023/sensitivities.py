@@ -12,13 +12,12 @@ from learnmech.experiments.chizat2023.shared import (
     branch_label,
     draw_band,
     has,
-    label_axes,
     numbers,
     setting,
     slope,
 )
 from learnmech.experiments.chizat2023.starting_nets import READOUTS, measure_last
-from learnmech.experiments.drawing import new_figure
+from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.reproduction import Claim, Reproduction, Scale, judge, untested
 from learnmech.figures import ACCENT, SECOND, THIRD
 

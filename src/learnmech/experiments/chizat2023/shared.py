@@ -10,7 +10,7 @@ import xarray as xr
 
 from learnmech.errors import InputError
 from learnmech.experiments.reproduction import Context, Scale
-from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD
+from learnmech.figures import ACCENT, SECOND, THIRD
 from learnmech.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -188,22 +188,6 @@ def draw_band(
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     if predicted is not None:
         axes.plot(x, predicted, color=colour, linewidth=1.1, linestyle=(0, (4, 2.5)))
-
-
-def label_axes(axes: "Axes", x_title: str, y_title: str, *, title: str = "") -> None:
-    """Write the labels of axes.
-
-    Args:
-        axes: the axes.
-        x_title: what is along the horizontal axis.
-        y_title: what is along the vertical axis.
-        title: heading.
-    """
-    axes.set_xlabel(x_title, color=INK, fontsize=9)
-    axes.set_ylabel(y_title, color=INK, fontsize=9)
-    if title:
-        axes.set_title(title, color=INK, fontsize=10)
-    axes.grid(color=FAINT, alpha=0.25, linewidth=0.5)
 
 
 def branch_label(name: str) -> str:

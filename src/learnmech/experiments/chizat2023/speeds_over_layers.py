@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from learnmech.experiments.chizat2023.shared import EXACT, Cells, draw_band, label_axes, setting
+from learnmech.experiments.chizat2023.shared import EXACT, Cells, draw_band, setting
 from learnmech.experiments.chizat2023.starting_nets import measure_layers
-from learnmech.experiments.drawing import new_figure
+from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.reproduction import Claim, Reproduction, Scale, judge, untested
 from learnmech.figures import ACCENT, SECOND, THIRD
 

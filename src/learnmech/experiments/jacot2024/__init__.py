@@ -1,0 +1,1 @@
+"""Figures of Jacot and Kaiser, "Hamiltonian mechanics of feature learning: bottleneck structure in leaky ResNets"."""
