@@ -21,6 +21,7 @@ from learnmech.experiments.jacot2024.trained_nets import (
     train_net,
     train_schemes,
 )
+from learnmech.experiments.reproduction import Context
 
 CELL = {
     "widths": [4, 2, 4],
@@ -132,23 +133,20 @@ def test_shares_of_figure_1_are_put_together(tmp_path):
     assert first.claims == ()
 
 
-@pytest.mark.filterwarnings("ignore:All-NaN")
 def test_a_net_that_cannot_be_made_leaves_a_gap(tmp_path):
-    changes = TINY_OF["fig1"] | {
-        "layers": 8,
-        "effective_depth": [2.0, 3.0, 20.0],
-        "adam_steps": 0,
-        "polish_iterations": 0,
-    }
-    outcome = reproduce("jacot2024/fig1", out=tmp_path, **changes)
-    failed = json.loads(outcome.history.attrs["failures"])
-    points = [{"effective_depth": 20.0}, {"case": "start of torch"}, {"case": "penalty too large"}]
-    assert [failure["point"] for failure in failed] == points
-    assert all("too few for the effective depth 20" in failure["error"] for failure in failed)
-    assert np.isfinite(outcome.history["cost"].values).tolist() == [True, True, False]
-    assert {claim.verdict for claim in outcome.claims} == {"not tested at this scale"}
-    with pytest.raises(LearnmechError, match="all 2 cells of jacot2024/fig1 failed"):
-        reproduce("jacot2024/fig1", out=tmp_path / "none", **(changes | {"effective_depth": [20.0, 21.0]}))
+    fast = {"layers": 8, "adam_steps": 0, "polish_iterations": 0}
+    changes = TINY_OF["fig1"] | fast | {"effective_depth": [2.0, 3.0, 20.0]}
+    history = depth_sweep.run_with_cases(Context("smoke", tmp_path, overrides=changes))
+    assert np.isfinite(history["cost"].values).tolist() == [True, True, False]
+    assert np.isfinite(history["case_spread"].values).tolist() == [True, True, False, False]
+    claims = depth_claims.check_bottleneck(history, "smoke")
+    assert {claim.verdict for claim in claims} == {"not tested at this scale"}
+    assert len(depth_sweep.FIG1.draw(history).axes) == 8
+    deep = TINY_OF["fig1"] | fast | {"effective_depth": [20.0, 21.0]}
+    with pytest.raises(
+        LearnmechError, match=r"all 2 cells of jacot2024/fig1 failed.*too few for the effective depth 20"
+    ):
+        reproduce("jacot2024/fig1", out=tmp_path / "none", **deep)
 
 
 @pytest.mark.parametrize(

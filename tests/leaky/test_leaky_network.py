@@ -110,6 +110,22 @@ def test_members_of_a_stack_do_not_mix():
         torch.testing.assert_close(gradient[0], gradients[member], rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("embeddings", ["fixed", "learned"])
+def test_groups_that_fit_the_cache_change_nothing(monkeypatch, embeddings):
+    nets = [make(seed, effective_depth=1.0 + seed / 2, embeddings=embeddings) for seed in range(5)]
+    x, y = data()
+    whole = StackedObjective(nets, x, y, dtype=torch.float64)
+    costs, gradient = whole.cost_and_gradient(whole.values())
+    monkeypatch.setattr("learnmech.leaky.objective._CACHED", 2 * 6 * 7)  # two members
+    cut = StackedObjective(nets, x, y, dtype=torch.float64)
+    assert len(cut._groups) == 3
+    torch.testing.assert_close(cut.cost_and_gradient(cut.values()), (costs, gradient), rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(cut.path, whole.path)
+    torch.testing.assert_close(cut.step_norms(), whole.step_norms())
+    torch.testing.assert_close(cut.data_costs(cut.values()), whole.data_costs(whole.values()))
+    torch.testing.assert_close(cut.end_gradients(cut.values()), whole.end_gradients(whole.values()))
+
+
 def test_momenta_are_the_slopes_of_the_data_cost():
     """Push the flow from a later representation on: the cost changes as the momentum there says."""
     net = make(bias=True)

@@ -133,13 +133,11 @@ class AdamPhase:
         due = [number for number, net in enumerate(self._nets) if net.policy.due(self.step, total)]
         if not due:
             return
-        path = self.objective.path[:, due]
-        changes = torch.linalg.vector_norm(path.diff(dim=0), dim=(2, 3)).T.double()
-        norms = torch.linalg.vector_norm(path[1:], dim=(2, 3)).T.double()
+        changes, norms = self.objective.step_norms()
         fine = (torch.isfinite(changes) & torch.isfinite(norms)).all(1).tolist()
         steps = self.objective.steps.clone()
-        for row, number in enumerate(due):
-            if fine[row]:
+        for number in due:
+            if fine[number]:
                 net = self._nets[number]
-                steps[number] = net.policy.proposed(steps[number], changes[row], norms[row], net.effective_depth)
+                steps[number] = net.policy.proposed(steps[number], changes[number], norms[number], net.effective_depth)
         self.objective.set_steps(steps)

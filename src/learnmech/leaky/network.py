@@ -74,7 +74,7 @@ class LeakyResNet(nn.Module):
     ``init="identity"`` is :math:`W = \tilde L\,[I | 0]` plus normal noise of standard deviation :math:`0.3\sqrt{40/w}`, for
     which a signal passes the leak, and ``"torch"`` is :math:`U(\pm 1/\sqrt{w + 1})`, for which it falls by
     :math:`e^{-\tilde L}`: from there nets of large effective depth may train to zero
-    (:attr:`~learnmech.leaky.training_result.LeakyTraining.collapsed`).
+    (:attr:`~learnmech.leaky.LeakyTraining.collapsed`).
 
     The modules are ``embedding``, ``blocks`` (a list of :class:`LeakyBlock`, each with a ``linear``) and ``readout``; ``steps``
     is a buffer in float64. ``steps="adaptive"`` starts uniform; :func:`learnmech.leaky.train` adapts it. Other settings come

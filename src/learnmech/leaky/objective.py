@@ -10,6 +10,8 @@ from learnmech.leaky.data_costs import prepare_targets, stacked_cost
 from learnmech.leaky.network import LeakyResNet
 from learnmech.leaky.passes import StackedPasses
 
+_CACHED = 150_000  # entries of a representation, of all members of a group together
+
 
 class StackedObjective:
     r"""Cost J and gradient of M nets of one shape on the same data, computed by hand.
@@ -50,21 +52,40 @@ class StackedObjective:
         self._penalties = torch.tensor([net.penalty for net in nets], dtype=torch.float64)
         self._embedding = torch.stack([net.embedding.weight.detach() for net in nets]).to(self._device, dtype)
         self._readout = torch.stack([net.readout.weight.detach() for net in nets]).to(self._device, dtype)
-        self._passes = StackedPasses(
-            torch.stack([net.steps for net in nets]),
-            self._effective_depths,
-            width=first.width,
-            samples=self._inputs.shape[1],
-            bias=first.bias,
-            dtype=dtype,
-            device=self._device,
-        )
-        self.set_steps(torch.stack([net.steps for net in nets]))
+        samples = self._inputs.shape[1]
+        steps = torch.stack([net.steps for net in nets])
+        self._groups = [
+            (
+                rows,
+                StackedPasses(
+                    steps[rows],
+                    self._effective_depths[rows],
+                    width=first.width,
+                    samples=samples,
+                    bias=first.bias,
+                    dtype=dtype,
+                    device=self._device,
+                ),
+            )
+            for rows in _groups(len(nets), first.width * samples, self._device)
+        ]
+        self.set_steps(steps)
 
     @property
     def path(self) -> Tensor:
         """Representations (layers + 1, members, width, samples) of the latest evaluation."""
-        return self._passes.path
+        paths = [passes.path for _, passes in self._groups]
+        return paths[0] if len(paths) == 1 else torch.cat(paths, dim=1)
+
+    def step_norms(self) -> tuple[Tensor, Tensor]:
+        """Measure the steps of the latest evaluation, infinite or NaN where it was.
+
+        Returns:
+            Norms of the changes, and of the representations after them, each (members, layers) in float64.
+        """
+        changes = [torch.linalg.vector_norm(passes.path.diff(dim=0), dim=(2, 3)) for _, passes in self._groups]
+        norms = [torch.linalg.vector_norm(passes.path[1:], dim=(2, 3)) for _, passes in self._groups]
+        return torch.cat(changes, dim=1).T.double(), torch.cat(norms, dim=1).T.double()
 
     @property
     def steps(self) -> Tensor:
@@ -99,7 +120,8 @@ class StackedObjective:
             steps: step sizes (members, layers).
         """
         self._steps = steps.detach().to(self._device, torch.float64)
-        self._passes.set_steps(self._steps)
+        for rows, passes in self._groups:
+            passes.set_steps(self._steps[rows])
         factors = self._steps * (self._penalties / self._effective_depths).to(self._device)[:, None]
         self._factors = factors.to(self._dtype)[:, :, None, None]
 
@@ -158,20 +180,37 @@ class StackedObjective:
             Costs (members,) in float64, and gradients (members, numbers).
         """
         gradient = torch.empty_like(values) if into is None else into
+        costs = self._penalty(values)
+        for rows, passes in self._groups:
+            costs[rows] += self._evaluate(passes, values[rows], gradient[rows], rows)
+        return costs, gradient
+
+    def _evaluate(self, passes: StackedPasses, values: Tensor, gradient: Tensor, rows: slice) -> Tensor:
+        """Write the gradient of some members, and give their data costs."""
         weights, embedding, readout = self._split(values)
         weight_gradient, embedding_gradient, readout_gradient = self._split(gradient)
-        end = self._passes.forward(weights, self._start(embedding))
-        readout = self._readout if readout is None else readout
-        data_costs, slope = stacked_cost(self._name, torch.bmm(readout, end), self._targets)
-        start_slope = self._passes.backward(weights, torch.bmm(readout.mT, slope), into=weight_gradient)
-        weight_gradient.addcmul_(weights, self._factors)
-        if embedding is not None and embedding_gradient is not None and readout_gradient is not None:
-            decay = self._penalties.to(self._device, self._dtype)[:, None, None]
+        data_costs, slope, end, back = self._pass(passes, values, rows)
+        start_slope = passes.backward(weights, back, into=weight_gradient)
+        weight_gradient.addcmul_(weights, self._factors[rows])
+        if embedding is not None and readout is not None:
+            assert embedding_gradient is not None
+            assert readout_gradient is not None
+            decay = self._penalties[rows].to(self._device, self._dtype)[:, None, None]
             embedding_gradient.copy_(torch.matmul(start_slope, self._inputs.mT))
             embedding_gradient.addcmul_(embedding, decay)
             readout_gradient.copy_(torch.bmm(slope, end.mT))
             readout_gradient.addcmul_(readout, decay)
-        return data_costs + self._penalty(values), gradient
+        return data_costs
+
+    def _pass(self, passes: StackedPasses, values: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Run forward: data costs, their gradient on the outputs, the last representations, and the gradient on these."""
+        weights, embedding, readout = self._split(values)
+        readout = self._readout[rows] if readout is None else readout
+        end = passes.forward(
+            weights, torch.matmul(self._embedding[rows] if embedding is None else embedding, self._inputs)
+        )
+        data_costs, slope = stacked_cost(self._name, torch.bmm(readout, end), self._targets)
+        return data_costs, slope, end, torch.bmm(readout.mT, slope)
 
     def data_costs(self, values: Tensor) -> Tensor:
         """Evaluate C alone.
@@ -182,9 +221,7 @@ class StackedObjective:
         Returns:
             Costs (members,) in float64.
         """
-        weights, embedding, readout = self._split(values)
-        end = self._passes.forward(weights, self._start(embedding))
-        return stacked_cost(self._name, torch.bmm(self._readout if readout is None else readout, end), self._targets)[0]
+        return torch.cat([self._pass(passes, values[rows], rows)[0] for rows, passes in self._groups])
 
     def end_gradients(self, values: Tensor) -> Tensor:
         """Evaluate the gradients of C on all representations.
@@ -195,16 +232,13 @@ class StackedObjective:
         Returns:
             Gradients (layers + 1, members, width, samples).
         """
-        weights, embedding, readout = self._split(values)
-        end = self._passes.forward(weights, self._start(embedding))
-        readout = self._readout if readout is None else readout
-        slope = stacked_cost(self._name, torch.bmm(readout, end), self._targets)[1]
-        record = torch.empty_like(self._passes.path)
-        self._passes.backward(weights, torch.bmm(readout.mT, slope), record=record)
-        return record
-
-    def _start(self, embedding: Tensor | None) -> Tensor:
-        return torch.matmul(self._embedding if embedding is None else embedding, self._inputs)
+        records = []
+        for rows, passes in self._groups:
+            back = self._pass(passes, values[rows], rows)[-1]
+            record = torch.empty_like(passes.path)
+            passes.backward(self._split(values[rows])[0], back, record=record)
+            records.append(record)
+        return torch.cat(records, dim=1)
 
     def _penalty(self, values: Tensor) -> Tensor:
         weights, embedding, readout = self._split(values)
@@ -230,6 +264,12 @@ class StackedObjective:
             values[:, size : size + inner].reshape(-1, *self._embedding.shape[1:]),
             values[:, size + inner :].reshape(-1, *self._readout.shape[1:]),
         )
+
+
+def _groups(members: int, entries: int, device: torch.device) -> list[slice]:
+    """Cut members into groups whose representations at one depth stay in a processor's cache; a GPU takes all at once."""
+    size = members if device.type != "cpu" else max(1, _CACHED // entries)
+    return [slice(start, min(start + size, members)) for start in range(0, members, size)]
 
 
 def require_alike(nets: Sequence[LeakyResNet]) -> LeakyResNet:

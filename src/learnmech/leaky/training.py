@@ -1,8 +1,9 @@
 """Training leaky ResNets to a critical point: Adam on all at once, then L-BFGS in float64 on each."""
 
 import functools
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -67,9 +68,12 @@ def train_members(
 ) -> list[LeakyTraining]:
     """Train several leaky ResNets of one shape on the same data, as one computation.
 
-    Adam in float32 trains all members at once, with a warm-up and half a cosine; nets whose policy is adaptive change their step
-    sizes meanwhile. Then L-BFGS in float64 brings each member nearer to its critical point, where momenta and Hamiltonian mean
-    something. Members may differ in weights, effective depth, step sizes and penalty.
+    Adam in float32 trains all members at once, with a warm-up and half a cosine; on a CPU as many go together as fit into the
+    cache: many narrow nets, wide ones one by one. Nets whose policy is adaptive change their step sizes meanwhile, as the policy's
+    ``begin``, ``period`` and ``freeze`` say (by default not in the first 200 steps). Then L-BFGS in float64 brings each member
+    nearer to its critical point, where momenta and Hamiltonian mean something; where that point is smooth, Newton steps find the
+    last digits. Nets in float32 round them off: call ``net.double()`` first. Members may differ in weights, effective depth, step
+    sizes and penalty.
 
     Ctrl-C ends the training after the current step: the nets hold what is reached, and the results say so. With ``checkpoint`` a
     later call with the same untrained nets, data and settings goes on: Adam bit for bit, L-BFGS from its latest vector without its
@@ -115,13 +119,10 @@ class _Run:
         device = nets[0].steps.device
         self._identity = training_checkpoint.identify(nets, inputs, targets, settings) if path else {}
         self._adam = AdamPhase(nets, inputs.to(device), targets.to(device), settings)
-        self._exact = StackedObjective(nets, inputs, targets, dtype=torch.float64)
-        costs, _ = self._exact.cost_and_gradient(self._exact.values())
-        if not bool(torch.isfinite(costs).all()):
-            raise InputError(
-                f"the cost is not finite at the start ({costs.tolist()}); the weights or the data are too large."
-            )
         self._data = (inputs, targets)
+        costs = [float(objective.cost_and_gradient(values)[0]) for objective, values in self._each()]
+        if not all(map(math.isfinite, costs)):
+            raise InputError(f"the cost is not finite at the start ({costs}); the weights or the data are too large.")
         self._polished: list[Tensor] = []
         self._taken: list[int] = []
         self._seconds: list[float] = []
@@ -196,8 +197,7 @@ class _Run:
         return torch.stack(rows)
 
     def _store(self) -> None:
-        self._exact.set_steps(self._adam.objective.steps)
-        self._exact.store(self._vectors())
+        self._adam.objective.store(self._vectors())
 
     def _save(self) -> None:
         assert self._path is not None
@@ -211,31 +211,32 @@ class _Run:
         self._saved = time.monotonic()
 
     def results(self, *, interrupted: bool) -> list[LeakyTraining]:
-        values = self._exact.values()  # as the nets hold them, rounded to their precision
-        costs, _ = self._exact.cost_and_gradient(values)
-        data_costs = self._exact.data_costs(values)
-        residuals = stacked_stationarity(self._exact, values)
-        collapsed = find_collapsed(self._exact, values)
         results = []
-        for member in range(len(self._nets)):
+        for member, (objective, values) in enumerate(self._each()):
             reason: StopReason = "interrupted" if interrupted else "done"
             if bool(self._adam.resting[member]):
                 reason = "diverged"
             results.append(
                 LeakyTraining(
-                    cost=float(costs[member]),
-                    data_cost=float(data_costs[member]),
-                    residuals=residuals[member].cpu(),
+                    cost=float(objective.cost_and_gradient(values)[0]),
+                    data_cost=float(objective.data_costs(values)),
+                    residuals=stacked_stationarity(objective, values)[0].cpu(),
                     costs=tuple(row[member] for row in self._adam.costs),
                     cost_steps=tuple(self._adam.cost_steps),
                     adam_steps=self._adam.step,
                     polish_iterations=self._taken[member] if member < len(self._taken) else 0,
                     stopped_because=reason,
-                    collapsed=collapsed[member],
+                    collapsed=find_collapsed(objective, values)[0],
                     seconds=self._seconds[member] if self._seconds else time.monotonic() - self._started,
                 )
             )
         return results
+
+    def _each(self) -> Iterator[tuple[StackedObjective, Tensor]]:
+        """Give each net alone, in float64, with its vector as the net holds it."""
+        for net in self._nets:
+            objective = StackedObjective([net], *self._data, dtype=torch.float64)
+            yield objective, objective.values()
 
 
 def _report_from(report: Callable[[int], None], done: int, taken: int) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from learnmech.errors import InputError
 from learnmech.experiments.jacot2024.trained_nets import stack_values
@@ -135,8 +136,6 @@ def order_correlation(first: Any, second: Any) -> float:
     Returns:
         Between -1 and 1; NaN for fewer than three, or where one of both is constant.
     """
-    from scipy import stats
-
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(stats.spearmanr(first, second).statistic)

@@ -43,11 +43,11 @@ def draw_schemes(history: xr.Dataset) -> "Figure":
     gap.axhline(0, color=SCHEME_COLOURS["uniform"], linewidth=1.0)
     gap.annotate(
         "uniform",
-        (1, 0),
+        (0.72, 0),
         xycoords=("axes fraction", "data"),
-        xytext=(-2, 3),
+        xytext=(0, 3),
         textcoords="offset points",
-        ha="right",
+        ha="center",
         fontsize=8,
     )
     ratio.axhline(1, color=INK, linewidth=0.8, linestyle=":")
@@ -67,6 +67,7 @@ def draw_schemes(history: xr.Dataset) -> "Figure":
             "singular values of the weights",
             title=f"({letter}) Weights, {scheme} steps, L = {int(deepest['layers'])}",
         )
+    uniform.legend(**_LEGEND, loc="center")
     _draw_paths(path, deepest)
     return figure
 
@@ -111,7 +112,6 @@ def _draw_spectrum(axes: "Axes", net: xr.Dataset, effective_depth: float, rank: 
     )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, None)
-    axes.legend(**_LEGEND)
 
 
 def _draw_paths(axes: "Axes", nets: xr.Dataset) -> None:
@@ -123,6 +123,6 @@ def _draw_paths(axes: "Axes", nets: xr.Dataset) -> None:
         axes.plot(*points.T, color=colour, marker="o", markersize=3.5, linewidth=1.2, label=scheme)
         for name, node in (("input", 0), ("output", -1)):
             if scheme == "uniform":
-                axes.annotate(name, points[node], xytext=(5, 5), textcoords="offset points", fontsize=8, color=INK)
+                axes.annotate(name, points[node], xytext=(8, -4), textcoords="offset points", fontsize=8, color=INK)
     label_axes(axes, "first principal component", "second", title="(f) Paths of the representation, a dot a layer")
     axes.legend(**_LEGEND)
