@@ -38,10 +38,10 @@ SETTINGS: Mapping[Scale, Mapping[str, Any]] = {
     },
     "reduced": {
         **_COMMON,
-        "samples": 250,
-        "width": 44,
-        "layers": 24,
-        "effective_depth": [2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0],
+        "samples": 200,
+        "width": 40,
+        "layers": 20,
+        "effective_depth": [2.0, 4.0, 5.0, 6.0, 8.0, 10.0],
         "penalty": 0.08,
         "adam_steps": 3000,
         "polish_iterations": 3000,
@@ -81,7 +81,7 @@ def list_cases(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         Name to settings: half and twice the layers at a moderate effective depth, and two nets at the largest that shall fail.
     """
     layers, depths = int(settings["layers"]), sorted(settings["effective_depth"])
-    moderate, deepest = depths[len(depths) // 3], depths[-1]
+    moderate, deepest = depths[(len(depths) - 1) // 3], depths[-1]
     return {
         "half the layers": {"effective_depth": moderate, "layers": layers // 2},
         "twice the layers": {"effective_depth": moderate, "layers": layers * 2},

@@ -54,6 +54,7 @@ def draw_schemes(history: xr.Dataset) -> "Figure":
     label_axes(cost, "layers L", "test cost", title="(a) Test cost")
     label_axes(gap, "layers L", "test cost less that of uniform", title="(b) Paired differences (below 0: better)")
     label_axes(ratio, "layers L", "largest relative step / smallest", title="(c) How unequal relative steps are")
+    ratio.set_ylim(0.6, None)
     for axes in (cost, gap, ratio):
         axes.set_xticks(layers)
         axes.legend(**_LEGEND)
@@ -67,7 +68,7 @@ def draw_schemes(history: xr.Dataset) -> "Figure":
             "singular values of the weights",
             title=f"({letter}) Weights, {scheme} steps, L = {int(deepest['layers'])}",
         )
-    uniform.legend(**_LEGEND, loc="center")
+    uniform.legend(**_LEGEND, loc=(0.3, 0.2))
     _draw_paths(path, deepest)
     return figure
 
@@ -124,5 +125,5 @@ def _draw_paths(axes: "Axes", nets: xr.Dataset) -> None:
         for name, node in (("input", 0), ("output", -1)):
             if scheme == "uniform":
                 axes.annotate(name, points[node], xytext=(8, -4), textcoords="offset points", fontsize=8, color=INK)
-    label_axes(axes, "first principal component", "second", title="(f) Paths of the representation, a dot a layer")
+    label_axes(axes, "first principal component", "second", title="(f) Paths, a dot a layer")
     axes.legend(**_LEGEND)
