@@ -66,8 +66,9 @@ class StepDriver:
 
     Example:
         >>> from learnmech.nets import ResidualMLP
+        >>> _ = torch.manual_seed(0)
         >>> net = ResidualMLP(10, 2, width=16, depth=4)
-        >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+        >>> optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
         >>> policy = StepSizePolicy("adaptive", period=2, begin=2)
         >>> driver = policy.drive(net.blocks, 10, optimizer)
         >>> for _ in range(10):
