@@ -38,9 +38,9 @@ SETTINGS: Mapping[Scale, Mapping[str, Any]] = {
     },
     "reduced": {
         **_COMMON,
-        "samples": 200,
-        "width": 40,
-        "layers": 20,
+        "samples": 250,
+        "width": 44,
+        "layers": 24,
         "effective_depth": [2.0, 4.0, 5.0, 6.0, 8.0, 10.0],
         "penalty": 0.08,
         "adam_steps": 3000,
