@@ -34,7 +34,7 @@ docs: .venv/.dev
 	@echo "docs/_build/html/index.html"
 
 test: lint docs
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/.user
 	@for script in benchmarks/*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done

@@ -8,6 +8,16 @@ from typing import Any
 from sybil import Sybil
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
+# Files that take a minute and more come first, so that no worker is left alone with one at the end.
+LONG = (
+    "test_benchmarks.py",
+    "test_cli.py",
+    "test_examples.py",
+    "test_sweep_processes.py",
+    "test_sweep_dask.py",
+    "test_twin.py",
+)
+
 collect_ignore = ["docs/_build"]  # holds copies of the examples
 
 
@@ -19,6 +29,11 @@ def _enter_empty_folder(namespace: dict[str, Any]) -> None:
 def _leave_folder(namespace: dict[str, Any]) -> None:
     os.chdir(namespace["_home"])
     namespace["_folder"].cleanup()
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Put long files first; the order inside a file stays."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 pytest_collect_file = Sybil(

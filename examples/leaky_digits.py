@@ -34,7 +34,7 @@ nets = [
     leaky.LeakyResNet(20, 10, width=32, effective_depth=depth, layers=12, penalty=0.01, loss="cross_entropy").double()
     for depth in EFFECTIVE_DEPTHS
 ]
-settings = leaky.LeakySettings(adam_steps=1500, batch_size=200, polish_iterations=250)
+settings = leaky.LeakySettings(adam_steps=1000, batch_size=200, polish_iterations=150)
 results = leaky.train_members(nets, train_x, digits.train_targets, settings)
 
 figure = make_subplots(
