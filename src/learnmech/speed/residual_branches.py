@@ -69,8 +69,8 @@ def find_residual_blocks(
         if zero and trial.stream_varies and not any(identical.values()):
             raise InputError(
                 "the read-out sees the input although all hidden weights are zero: there are skip connections outside of "
-                "blocks that could be recognised. Put every residual step into a module of its own, and these into a "
-                "ModuleList."
+                "blocks that could be recognised, or every block normalises the stream itself (post-norm), which these "
+                "scalings do not cover. Put every residual step into a module of its own, and these into a ModuleList."
             )
         for name, same in identical.items():
             if not same and trial.keeps_shape[name] and any(identical.values()) and candidates[name].units:
