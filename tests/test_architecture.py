@@ -17,6 +17,7 @@ FLOORS = {
     "cli_scan": 5,
     "cli_sweep": 5,
     "experiments": 4,
+    "dynamics": 3,
     "leaky": 3,
     "speed": 3,
     "springs": 3,

@@ -10,7 +10,20 @@ from learnmech.lazy import lazy_names
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from learnmech import data, experiments, history, leaky, monitor, nets, report, speed, springs, sweep, training
+    from learnmech import (
+        data,
+        dynamics,
+        experiments,
+        history,
+        leaky,
+        monitor,
+        nets,
+        report,
+        speed,
+        springs,
+        sweep,
+        training,
+    )
     from learnmech.citation import cite
     from learnmech.monitor.monitor import Monitor, watch
     from learnmech.sweep.sweep import Sweep
@@ -20,6 +33,7 @@ __getattr__, _ = lazy_names(
     {"Monitor": "monitor.monitor", "Sweep": "sweep.sweep", "cite": "citation", "watch": "monitor.monitor"},
     modules=(
         "data",
+        "dynamics",
         "experiments",
         "history",
         "leaky",
@@ -39,6 +53,7 @@ __all__ = [
     "__version__",
     "cite",
     "data",
+    "dynamics",
     "experiments",
     "history",
     "leaky",
