@@ -73,14 +73,14 @@ def test_with_much_noise_only_bias_and_mobility_are_identified(forward, backward
 
 
 def test_intervals_cover_the_truth():
-    """Six sets of 8 chains, 24 intervals of 95 %. At a true coverage of 90 %, fewer than 16 has a probability below 0.1 %."""
+    """Four sets of 8 chains, 16 intervals of 95 %. At a true coverage of 90 %, fewer than 10 has a probability below 0.1 %."""
     truth = {"friction_forward": 0.02, "friction_backward": 0.05, "noise": 0.04, "bias": -0.015}
     covered = []
-    for seed in range(6):
+    for seed in range(4):
         twin = fit_chain(simulate(0.02, 0.05, 0.04, chains=8, seed=seed))
         estimates = {**twin.parameters, **twin.combinations}
         covered += [estimates[name].low <= value <= estimates[name].high for name, value in truth.items()]
-    assert np.sum(covered) >= 16, np.sum(covered)
+    assert np.sum(covered) >= 10, np.sum(covered)
 
 
 def test_drift_is_fitted_exactly_and_at_any_stiffness_and_time_scale():
