@@ -26,6 +26,7 @@ class View:
         weight: factor of this parameter in the charge, such as -1 for what enters a neuron.
         start: first row.
         stop: one past the last row; None for all.
+        dimension: the axis of the parameter whose entries are the rows.
     """
 
     parameter: str
@@ -35,6 +36,7 @@ class View:
     weight: float = 1.0
     start: int = 0
     stop: int | None = None
+    dimension: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,7 +61,9 @@ class View:
                 "one tensor for every parameter of the symmetry."
             )
         rows = values[self.parameter].detach()
-        rows = rows if rows.ndim == 0 else rows[self.start : self.stop]
+        if rows.ndim:
+            stop = rows.shape[self.dimension] if self.stop is None else min(self.stop, rows.shape[self.dimension])
+            rows = rows.narrow(self.dimension, min(self.start, stop), max(stop - self.start, 0))
         split = self.split
         if math.prod(split) != rows.numel():
             raise InputError(
