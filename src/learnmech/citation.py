@@ -58,6 +58,62 @@ WORKS: dict[str, str] = {
   eprint        = {2210.17020},
   archivePrefix = {arXiv}
 }""",
+    "kunin2020": """@inproceedings{kunin2021neural,
+  title         = {Neural mechanics: symmetry and broken conservation laws in deep learning dynamics},
+  author        = {Kunin, Daniel and Sagastuy-Brena, Javier and Ganguli, Surya and Yamins, Daniel L. K. and Tanaka, Hidenori},
+  year          = {2021},
+  booktitle     = {International Conference on Learning Representations},
+  eprint        = {2012.04728},
+  archivePrefix = {arXiv}
+}""",
+    "tanaka2021": """@inproceedings{tanaka2021noether,
+  title         = {Noether's learning dynamics: role of symmetry breaking in neural networks},
+  author        = {Tanaka, Hidenori and Kunin, Daniel},
+  year          = {2021},
+  booktitle     = {Advances in Neural Information Processing Systems},
+  eprint        = {2105.02716},
+  archivePrefix = {arXiv}
+}""",
+    "du2018": """@inproceedings{du2018algorithmic,
+  title         = {Algorithmic regularization in learning deep homogeneous models: layers are automatically balanced},
+  author        = {Du, Simon S. and Hu, Wei and Lee, Jason D.},
+  year          = {2018},
+  booktitle     = {Advances in Neural Information Processing Systems},
+  eprint        = {1806.00900},
+  archivePrefix = {arXiv}
+}""",
+    "kunin2024": """@inproceedings{kunin2024get,
+  title         = {Get rich quick: exact solutions reveal how unbalanced initializations promote rapid feature learning},
+  author        = {Kunin, Daniel and Ravent{\\'o}s, Allan and Domin{\\'e}, Cl{\\'e}mentine and Chen, Feng and Klindt, David and Saxe, Andrew and Ganguli, Surya},
+  year          = {2024},
+  booktitle     = {Advances in Neural Information Processing Systems},
+  eprint        = {2406.06158},
+  archivePrefix = {arXiv}
+}""",
+    "jacot2022": """@article{jacot2021saddle,
+  title         = {Saddle-to-saddle dynamics in deep linear networks: small initialization training, symmetry, and sparsity},
+  author        = {Jacot, Arthur and Ged, Fran{\\c{c}}ois and {\\c{S}}im{\\c{s}}ek, Berfin and Hongler, Cl{\\'e}ment and Gabriel, Franck},
+  year          = {2021},
+  journal       = {arXiv preprint arXiv:2106.15933},
+  eprint        = {2106.15933},
+  archivePrefix = {arXiv}
+}""",
+    "chizat2019": """@inproceedings{chizat2019lazy,
+  title         = {On lazy training in differentiable programming},
+  author        = {Chizat, L{\\'e}na{\\"i}c and Oyallon, Edouard and Bach, Francis},
+  year          = {2019},
+  booktitle     = {Advances in Neural Information Processing Systems},
+  eprint        = {1812.07956},
+  archivePrefix = {arXiv}
+}""",
+    "li2021": """@inproceedings{li2021towards,
+  title         = {Towards resolving the implicit bias of gradient descent for matrix factorization: greedy low-rank learning},
+  author        = {Li, Zhiyuan and Luo, Yuping and Lyu, Kaifeng},
+  year          = {2021},
+  booktitle     = {International Conference on Learning Representations},
+  eprint        = {2012.09839},
+  archivePrefix = {arXiv}
+}""",
 }
 
 

@@ -31,7 +31,11 @@ def test_the_figures_that_were_promised_are_there():
     springs = {f"shi2024/{name}" for name in main | supplement}
     speeds = {f"chizat2023/{name}" for name in (*(f"F{number}" for number in range(1, 8)), "scalings")}
     leaky = {f"jacot2024/{name}" for name in ("fig1", "fig2", "fig3", "rank", "digits", "mnist")}
-    assert set(FIGURES) == springs | speeds | leaky
+    rich = {f"kunin2024/{name}" for name in ("neuron", "bias", "phase")}
+    saddles = {"jacot2022/phase"}
+    scaled = {"chizat2019/lazy"}
+    mechanics = {"kunin2020/charges"}
+    assert set(FIGURES) == springs | speeds | leaky | rich | saddles | mechanics | scaled
     assert set(list_figures()) == set(FIGURES)
 
 

@@ -533,7 +533,7 @@ def test_histories_are_valid_and_survive_a_file(name, tmp_path):
     train(case, optimizer, 2)
     run = history.validate(monitor.history)
     assert run.attrs["seed"] == 7
-    assert json.loads(run.attrs["instruments"]) == ["springs", "speed", "vitals"]
+    assert json.loads(run.attrs["instruments"]) == ["springs", "speed", "regime", "vitals"]
     assert json.loads(run.attrs["config"])["probe_samples"] == zoo.SAMPLES
     again = history.load(history.save(run, tmp_path / "history.nc"))
     assert again.attrs == run.attrs

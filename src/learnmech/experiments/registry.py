@@ -8,6 +8,9 @@ from learnmech.experiments.reproduction import Reproduction
 _SHI = "learnmech.experiments.shi2024"
 _CHIZAT = "learnmech.experiments.chizat2023"
 _JACOT = "learnmech.experiments.jacot2024"
+_SADDLE = "learnmech.experiments.jacot2022"
+_KUNIN = "learnmech.experiments.kunin2024"
+_MECHANICS = "learnmech.experiments.kunin2020"
 
 FIGURES: dict[str, str] = {
     "shi2024/fig1a": f"{_SHI}.figure1:FIG1A",
@@ -44,6 +47,12 @@ FIGURES: dict[str, str] = {
     "jacot2024/rank": f"{_JACOT}.rank_table:RANK",
     "jacot2024/digits": f"{_JACOT}.classes:DIGITS",
     "jacot2024/mnist": f"{_JACOT}.classes:MNIST",
+    "jacot2022/phase": f"{_SADDLE}.phase:PHASE",
+    "kunin2024/neuron": f"{_KUNIN}.neuron:NEURON",
+    "kunin2024/bias": f"{_KUNIN}.bias:BIAS",
+    "kunin2024/phase": f"{_KUNIN}.phase:PHASE",
+    "chizat2019/lazy": "learnmech.experiments.chizat2019.lazy:LAZY",
+    "kunin2020/charges": f"{_MECHANICS}.charges:CHARGES",
 }
 """Name to ``module:object``."""
 

@@ -21,13 +21,15 @@ INSTRUMENTS: dict[str, str] = {
     "springs": "learnmech.springs.instrument:SpringInstrument",
     "speed": "learnmech.speed.instrument:SpeedInstrument",
     "leaky": "learnmech.leaky.instrument:LeakyInstrument",
+    "regime": "learnmech.dynamics.regime_instrument:RegimeInstrument",
+    "invariants": "learnmech.dynamics.invariants_instrument:InvariantsInstrument",
     "vitals": "learnmech.monitor.vitals:VitalsInstrument",
 }
 REPORT_WRITER = "learnmech.report.html:write_report"
 PRESETS: dict[str, tuple[str, ...]] = {
     "light": ("springs", "vitals"),
-    "standard": ("springs", "speed", "vitals"),
-    "full": ("springs", "speed", "leaky", "vitals"),
+    "standard": ("springs", "speed", "regime", "vitals"),
+    "full": ("springs", "speed", "leaky", "regime", "invariants", "vitals"),
 }
 
 

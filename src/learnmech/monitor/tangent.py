@@ -63,7 +63,7 @@ def read_tangents(
         torch.no_grad(),
         forward_ad.dual_level(),
         plain_kernels_only() if plain_kernels else contextlib.nullcontext(),
-        _no_checkpoints() if source.reentrant else contextlib.nullcontext(),
+        no_checkpoints() if source.reentrant else contextlib.nullcontext(),
     ):
         inputs, _, _ = probe.chunk(*bounds, device)
         parameters = source.aliases(values, differentiable=False)
@@ -102,8 +102,12 @@ def plain_kernels_only() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_checkpoints() -> Iterator[None]:
-    """Run the parts under re-entrant checkpoints plainly, as those do without a graph; they have no forward mode."""
+def no_checkpoints() -> Iterator[None]:
+    """Run the parts under re-entrant checkpoints plainly: they hide their graph and have no forward mode.
+
+    Yields:
+        Nothing.
+    """
 
     def run(function: Callable[..., Any], _: bool, *arguments: Any) -> Any:
         return function(*arguments)

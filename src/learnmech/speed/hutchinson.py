@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from learnmech.errors import InputError
-from learnmech.speed.linear_passes import check_probes, jackknife, pull, push, quiet, random_source, sphere_directions
+from learnmech.monitor.linear_passes import pull, push, quiet
+from learnmech.speed.linear_passes import check_probes, jackknife, random_source, sphere_directions
 
 FEWEST_PROBES = 4
 MIXING = 1e-6

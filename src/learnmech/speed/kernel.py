@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from learnmech.errors import InputError
+from learnmech.monitor.linear_passes import pull, push
 from learnmech.speed.kantorovich import kantorovich_bound
-from learnmech.speed.linear_passes import check_probes, jackknife, pull, push, random_source, sphere_directions
+from learnmech.speed.linear_passes import check_probes, jackknife, random_source, sphere_directions
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from learnmech.errors import InputError
+from learnmech.monitor.linear_passes import quiet
 from learnmech.monitor.probe import arguments_of
 from learnmech.monitor.tensors import cut, describe_tensors, samples_in, tensors_in
 from learnmech.monitor.unwrap import eager_modules, unwrap
 from learnmech.speed.kernel import BackwardFeatureKernel
-from learnmech.speed.linear_passes import quiet
 
 
 def backward_feature_kernel(
