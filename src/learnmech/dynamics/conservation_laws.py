@@ -142,7 +142,7 @@ def angular_momentum(
         velocities: their momentum buffers by name.
 
     Returns:
-        J for all pairs of units i < j, group by group, float64. Compare it with |v| |theta|: rounding if the law holds. Not for Nesterov
+        J for all pairs of units i < j, group by group, float64. Compare it with ``|v| |theta|``: rounding if the law holds. Not for Nesterov
         momentum, nor for parameters with different learning rates.
 
     Raises:

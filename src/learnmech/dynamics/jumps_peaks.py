@@ -1,5 +1,6 @@
 """Telling jumps from noise and from plain decay: peaks of the speed between places where the curve rests."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -53,7 +54,8 @@ def split(curve: Smoothed, losses: Float[np.ndarray, " points"], least: float, c
         The split.
     """
     speeds, errors = curve.speeds, curve.speed_errors
-    distance = 2 * np.sqrt(np.log(max(len(speeds) / max(curve.bandwidth, 1.0), np.e))) + _MARGIN
+    independent = max(len(speeds) / max(curve.bandwidth, 1.0), math.e)
+    distance = 2 * np.sqrt(np.log(independent)) + _MARGIN
     peaks = [peak for peak in _local_peaks(speeds) if speeds[peak] > distance * errors[peak]]
     while True:
         rests = _resting_places(speeds, peaks)

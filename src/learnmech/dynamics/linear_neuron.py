@@ -142,10 +142,10 @@ class LinearNeuron:
         Returns:
             A history over ``time`` (and ``dim``):
 
-            - ``a``, ``w`` (time, dim), ``beta`` = a w, ``mu`` = a |w|, ``phi`` = cosine of w and the target (NaN where one is 0);
-            - ``k`` = sqrt(delta² + 4 eta_a eta_w mu²), the rate at which the size of beta follows;
+            - ``a``, ``w`` (time, dim), ``beta = a w``, ``mu = a |w|``, ``phi`` = cosine of w and the target (NaN where one is 0);
+            - ``k = sqrt(delta² + 4 eta_a eta_w mu²)``, the rate at which the size of beta follows;
             - ``delta``, from the weights at each time: a check of the numbers, it should not move;
-            - ``loss`` = c |beta - target|² / 2, half the squared error beyond the least possible;
+            - ``loss = c |beta - target|² / 2``, half the squared error beyond the least possible;
             - ``kernel_distance`` in [0, 1] to the kernel at time 0 (NaN if that is 0): 0 is lazy.
 
         Raises InputError for times that are negative, not finite or not increasing.

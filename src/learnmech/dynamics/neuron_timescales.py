@@ -20,12 +20,12 @@ class Timescales:
     Attributes:
         regime: the row of the table that was taken for the limits.
         radial_speed: k.
-        directional_speed: (k + delta) / (2 |beta|); infinite at beta = 0 unless delta < 0.
-        radial_limit: of the table: |delta| for a large |delta|, 2 sqrt(eta_a eta_w) |beta| for delta = 0.
-        directional_limit: of the table: delta / |beta| upstream, sqrt(eta_a eta_w) balanced, and
-            eta_a eta_w |beta| / |delta| downstream.
+        directional_speed: ``(k + delta) / (2 |beta|)``; infinite at beta = 0 unless delta < 0.
+        radial_limit: of the table: ``|delta|`` for a large ``|delta|``, ``2 sqrt(eta_a eta_w) |beta|`` for delta = 0.
+        directional_limit: of the table: ``delta / |beta|`` upstream, sqrt(eta_a eta_w) balanced, and
+            ``eta_a eta_w |beta| / |delta|`` downstream.
         radial_time: 1 / (c k): near the target the size relaxes as exp(-t / radial_time).
-        directional_time: 1 / (c directional_speed |target|): near the target the angle relaxes as exp(-t / directional_time).
+        directional_time: ``1 / (c directional_speed |target|)``: near the target the angle relaxes as exp(-t / directional_time).
     """
 
     regime: Regime
