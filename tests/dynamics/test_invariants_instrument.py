@@ -57,6 +57,17 @@ def test_drift_and_counts_by_hand():
     assert len(make_instrument("invariants").figures(run)) == 2
 
 
+def test_drifts_count_from_the_start_of_the_first_watch():
+    net = make_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    first = watch_training(net, optimizer)
+    with lm.watch(net, (X.double(), Y), functional.cross_entropy, optimizer=optimizer, measures="invariants") as again:
+        again.load_state_dict(first.state_dict())
+        values = again.observe()
+    assert values["charge_drift/5"] == pytest.approx(float(first.history["charge_drift"].sel(layer="5")[-1]), rel=1e-12)
+    assert values["charge_drift/5"] > 1e-6
+
+
 def test_adaptive_steps_leave_the_symmetric_directions():
     net = make_net()
     run = watch_training(net, torch.optim.Adam(net.parameters(), lr=0.01)).history

@@ -301,13 +301,20 @@ def test_parameters_without_a_formula():
     assert math.isclose(float(run["kernel_norm"]), float(expected.norm()), rel_tol=1e-5)
 
 
-def test_taking_up_a_watch_again_measures_from_there():
+def taking_up(*, remember):
+    """A run that is taken up again after three steps from the monitor's checkpoint, with or without the instrument's part."""
     torch.manual_seed(0)
     net, inputs, labels = (
         nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)),
         torch.randn(30, 3),
         torch.arange(30) % 2,
     )
+
+    def start():
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+        return watch(
+            net, (inputs, labels), functional.cross_entropy, optimizer=optimizer, every=1, measures="regime"
+        ), optimizer
 
     def go_on(monitor, optimizer):
         for _ in range(3):
@@ -316,21 +323,34 @@ def test_taking_up_a_watch_again_measures_from_there():
             optimizer.step()
         return monitor
 
-    def start():
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
-        return watch(
-            net, (inputs, labels), functional.cross_entropy, optimizer=optimizer, every=1, measures="regime"
-        ), optimizer
-
-    state = go_on(*start()).state_dict()
+    first, optimizer = start()
+    state = go_on(first, optimizer).state_dict()
+    if not remember:
+        del state["instruments"]
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    whole = go_on(first, optimizer).history
+    first.close()
+    net.load_state_dict(weights)
     again, optimizer = start()
     again.load_state_dict(state)
     run = go_on(again, optimizer).history
+    again.close()
+    return whole, run, again
+
+
+def test_a_watch_that_goes_on_from_a_checkpoint_measures_from_its_first_start():
+    whole, run, _ = taking_up(remember=True)
     assert run["step"].values.tolist() == list(range(7))
+    for name in ("kernel_distance", "centred_kernel_distance", "kernel_turn", "parameter_distance"):
+        np.testing.assert_array_equal(run[name], whole[name])
+
+
+def test_a_watch_without_memory_measures_from_there_and_says_so():
+    _, run, monitor = taking_up(remember=False)
     references = run["kernel_reference_norm"].values
     assert len(set(references[:4])) == len(set(references[4:])) == 1
     assert references[0] != references[4]
-    assert "taken up again" in finding(again).message
+    assert "taken up again" in finding(monitor).message
 
 
 def test_starting_parameters_of_other_models():

@@ -65,6 +65,7 @@ class InvariantsInstrument:
 
     def __init__(self, level: Level = "full") -> None:
         self._known: WeakKeyDictionary[Probe, KnownSymmetries] = WeakKeyDictionary()
+        self._remembered: Mapping[str, Any] = {}
 
     def variables(self) -> Mapping[str, Variable]:
         """Describe what is measured."""
@@ -84,7 +85,28 @@ class InvariantsInstrument:
 
     def start(self, probe: Probe, layers: LayerChoice) -> "_InvariantsMeter":
         """Begin one probe."""
-        return _InvariantsMeter(self._known.setdefault(probe, KnownSymmetries()))
+        if probe not in self._known:
+            self._known[probe] = KnownSymmetries()
+            self._known[probe].load_state_dict(self._remembered)
+        return _InvariantsMeter(self._known[probe])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the charges that drifts are from.
+
+        Returns:
+            Tensors, numbers and text by name; empty before the first probe.
+        """
+        return next((known.state_dict() for known in self._known.values()), {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count drifts from where an earlier watch began.
+
+        Args:
+            state: what :meth:`state_dict` gave.
+        """
+        self._remembered = state
+        for known in self._known.values():
+            known.load_state_dict(state)
 
     def read(self, history: xr.Dataset) -> Sequence[Finding]:
         """Say whether gradients obey the symmetries, and how far charges moved.

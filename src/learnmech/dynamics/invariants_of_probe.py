@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,40 @@ class KnownSymmetries:
         self._tracks: list[ChargeTrack] | None = None
         self._testable: list[bool] = []
         self._start: list[tuple[Tensor, float]] = []
+        self._earlier: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the charges that drifts are from.
+
+        Returns:
+            Names of the symmetries, their charges, and sizes; empty before the first pass.
+        """
+        if self._tracks is None or not self._start:
+            return {}
+        return {
+            "names": self.descriptions,
+            "charges": [charges.cpu() for charges, _ in self._start],
+            "sizes": [size for _, size in self._start],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count drifts from what :meth:`state_dict` gave, if it is of the same symmetries.
+
+        Args:
+            state: the state.
+        """
+        self._earlier = dict(state)
+        self._take_up()
+
+    def _take_up(self) -> None:
+        state = self._earlier
+        if not state or self._tracks is None or state["names"] != self.descriptions or not self._start:
+            return
+        if all(old.shape == new.shape for old, (new, _) in zip(state["charges"], self._start, strict=True)):
+            self._start = [
+                (old.to(new), float(size))
+                for old, size, (new, _) in zip(state["charges"], state["sizes"], self._start, strict=True)
+            ]
 
     def read(self, snapshot: Snapshot) -> list[Reading] | None:
         """Measure charges and violations; find the symmetries first if this is the first pass.
@@ -114,6 +149,7 @@ class KnownSymmetries:
             measured = [track.measure(values) for track in self._tracks]
             if not self._start:
                 self._start = [(charges, float(size.norm())) for charges, size in measured]
+                self._take_up()
             return [
                 self._reading(position, track.symmetry, values, *measured[position], snapshot)
                 for position, track in enumerate(self._tracks)

@@ -84,8 +84,8 @@ class RegimeInstrument:
     part, which does not turn: the plain distance of an MLP on digits whose parameters moved by 95 % of their size was 0.017,
     its centred distance 0.19. The plain one stands beside it, as papers give it.
 
-    Distances are from the first probe of this watch: begin it before training. A watch that is taken up again measures from
-    where it was taken up, which the reading notices.
+    Distances are from the first probe of this watch: begin it before training. A watch that goes on from a checkpoint of the
+    monitor measures from where the first one began; one that begins anew, from there, which the reading notices.
 
     Args:
         level: has no effect: every level measures the same.
@@ -100,6 +100,7 @@ class RegimeInstrument:
 
     def __init__(self, level: Level = "standard") -> None:
         self._known: WeakKeyDictionary[Probe, FollowedKernel] = WeakKeyDictionary()
+        self._remembered: Mapping[str, Any] = {}
 
     def variables(self) -> Mapping[str, Variable]:
         """Describe what is measured."""
@@ -126,7 +127,28 @@ class RegimeInstrument:
         Returns:
             A meter.
         """
-        return _RegimeMeter(self._known.setdefault(probe, FollowedKernel(probe)))
+        if probe not in self._known:
+            self._known[probe] = FollowedKernel(probe)
+            self._known[probe].load_state_dict(self._remembered)
+        return _RegimeMeter(self._known[probe])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the kernels and parameters that later probes are compared with.
+
+        Returns:
+            Tensors and numbers by name; empty before the first probe.
+        """
+        return next((known.state_dict() for known in self._known.values()), {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Measure distances from where an earlier watch of the same probe began.
+
+        Args:
+            state: what :meth:`state_dict` gave.
+        """
+        self._remembered = state
+        for known in self._known.values():
+            known.load_state_dict(state)
 
     def read(self, history: xr.Dataset) -> Sequence[Finding]:
         """Say whether training is lazy, rich or delayed rich so far.

@@ -1,6 +1,7 @@
 """The kernel that the regime instrument follows: a few samples, a few fixed combinations of outputs."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,36 @@ class FollowedKernel:
             self._before = self._latest[1]
         self._latest = (step, matrix)
         return self._before
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what later probes are compared with.
+
+        Returns:
+            Tensors and numbers by name; empty before the first kernel.
+        """
+        if self.first is None or self._latest is None or self.parameters is None:
+            return {}
+        step, latest = self._latest
+        matrices = {"first": self.first, "latest": latest} | ({} if self._before is None else {"before": self._before})
+        return {
+            "step": step,
+            "rows": torch.from_numpy(self.rows),
+            "parameters": self.parameters.state_dict(),
+            **{name: torch.from_numpy(matrix) for name, matrix in matrices.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Compare from now on with what :meth:`state_dict` gave, if it is of the same samples.
+
+        Args:
+            state: the state; another probe's has no effect, and distances are then from this watch's own start.
+        """
+        if not state or not np.array_equal(state["rows"].numpy(), self.rows[: len(state["rows"])]):
+            return
+        self.first = state["first"].numpy()
+        self._latest = (int(state["step"]), state["latest"].numpy())
+        self._before = state["before"].numpy() if "before" in state else None
+        self.parameters = StartingParameters.of_state(state["parameters"])
 
     def measure(self, snapshot: Snapshot) -> np.ndarray:
         """Compute the kernel of the chosen samples.

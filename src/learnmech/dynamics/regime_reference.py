@@ -1,5 +1,8 @@
 """The start of a watch, that later kernels and parameters are compared with."""
 
+from collections.abc import Mapping
+from typing import Self
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -65,6 +68,28 @@ class StartingParameters:
             for name, tensor in model.named_parameters()
             if tensor.requires_grad and tensor.is_floating_point()
         }
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """Make them anew.
+
+        Args:
+            state: what :meth:`state_dict` gave.
+
+        Returns:
+            The same parameters.
+        """
+        made = cls(nn.Module())
+        made._start = dict(state)
+        return made
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Give them for a checkpoint.
+
+        Returns:
+            Those entries that are remembered, by name.
+        """
+        return {name: start.cpu() for name, start in self._start.items()}
 
     def relative_distance(self, model: nn.Module) -> float:
         r"""Measure :math:`|\theta - \theta_0|/|\theta_0|`.

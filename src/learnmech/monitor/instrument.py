@@ -114,8 +114,8 @@ class Instrument(Protocol):
         needs_updates: whether the displacement by the latest optimizer step is wanted.
         held_out: whether it can measure a held-out batch too (forward passes only).
 
-    Two more are optional: ``columns``, the headings of those of its variables that tables show, by name; and ``attributes``, a
-    mapping of what a history should say about how it was measured.
+    More is optional: ``columns``, the headings of those of its variables that tables show, by name; ``attributes``, a
+    mapping of what a history should say about how it was measured; and the methods of :class:`Remembering`.
     """
 
     name: str
@@ -135,6 +135,19 @@ class Instrument(Protocol):
 
     def figures(self, history: xr.Dataset) -> Sequence[Figure]:
         """Draw a history."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """An instrument that compares with earlier probes, and so has something to remember when a run is taken up again."""
+
+    name: str
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what later probes need, in a form that ``torch.load(weights_only=True)`` reads."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave; what does not fit the probe is left out."""
 
 
 @dataclass(frozen=True)

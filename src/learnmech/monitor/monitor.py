@@ -18,7 +18,14 @@ from learnmech.errors import HistoryError, InputError, LearnmechWarning
 from learnmech.monitor.choice import choose_layers
 from learnmech.monitor.criterion import Criterion, out_of_memory
 from learnmech.monitor.describe import describe_loss, describe_model, describe_optimizer
-from learnmech.monitor.instrument import REPORT_WRITER, Instrument, Variable, load_object, make_instruments
+from learnmech.monitor.instrument import (
+    REPORT_WRITER,
+    Instrument,
+    Remembering,
+    Variable,
+    load_object,
+    make_instruments,
+)
 from learnmech.monitor.layers import LayerChoice, LayerSpec
 from learnmech.monitor.probe import Loss, Probe
 from learnmech.monitor.records import Records
@@ -437,6 +444,11 @@ class Monitor:
             "seconds": self._seconds(),
             "probe_seconds": self._probe_seconds,
             "failures": [list(failure) for failure in self.failures],
+            "instruments": {
+                instrument.name: instrument.state_dict()
+                for instrument in self._instruments.instruments
+                if isinstance(instrument, Remembering)
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -456,6 +468,9 @@ class Monitor:
         self._earlier_seconds, self._probe_seconds = float(state["seconds"]), float(state["probe_seconds"])
         self._started = time.perf_counter()
         self.failures = [(int(step), str(message)) for step, message in state.get("failures", [])]
+        for instrument in self._instruments.instruments:
+            if isinstance(instrument, Remembering) and instrument.name in state.get("instruments", {}):
+                instrument.load_state_dict(state["instruments"][instrument.name])
 
     # ------------------------------------------------------------------ small parts
 
