@@ -115,6 +115,29 @@ class Context:
         """
         return sweep.run(self.executor, self.out / folder, workers=self.workers, retry=self.retry, shard=self.shard)
 
+    def run_grid(self, cell: Callable[..., xr.Dataset], settings: Mapping[str, Any], axes: Sequence[str]) -> xr.Dataset:
+        """Run a sweep over some of a figure's settings, the others fixed; every one of them can be replaced.
+
+        Args:
+            cell: what is run for each combination.
+            settings: by name, those of the axes lists.
+            axes: names of the axes.
+
+        Returns:
+            Its collected history.
+
+        Raises:
+            InputError: if a replaced setting is unknown, or an axis is replaced by one value.
+        """
+        chosen = dict(settings)
+        self.require_overrides(*chosen)
+        for name in set(axes) & set(self.overrides):
+            if not isinstance(self.overrides[name], list | tuple):
+                raise InputError(f"{name} must be a list of values, got {self.overrides[name]!r}.")
+        chosen.update(self.overrides)
+        grid = {name: chosen.pop(name) for name in axes}
+        return self.run(Sweep(cell, grid, fixed=chosen))
+
     def require_overrides(self, *known: str) -> None:
         """Refuse overrides that the figure would not heed.
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import xarray as xr
 
-from learnmech.errors import InputError
 from learnmech.experiments.chizat2019.lazy_cells import LazySetup, train_scaled
 from learnmech.experiments.chizat2019.lazy_claims import check
 from learnmech.experiments.chizat2019.lazy_drawing import draw
 from learnmech.experiments.reproduction import Context, Reproduction, Scale
-from learnmech.sweep import Sweep
 
 _AXES = ("output_scale", "seed")
 _CAPTION = (
@@ -57,18 +55,8 @@ def run(context: Context) -> xr.Dataset:
 
     Returns:
         The collected sweep.
-
-    Raises:
-        InputError: if a setting is unknown, or an axis is given as one value.
     """
-    chosen = dict(SETTINGS[context.scale])
-    context.require_overrides(*chosen)
-    for name in set(_AXES) & set(context.overrides):
-        if not isinstance(context.overrides[name], list | tuple):
-            raise InputError(f"{name} must be a list of values, got {context.overrides[name]!r}.")
-    chosen.update(context.overrides)
-    grid = {name: chosen.pop(name) for name in _AXES}
-    return context.run(Sweep(train_scaled, grid, fixed=chosen))
+    return context.run_grid(train_scaled, SETTINGS[context.scale], _AXES)
 
 
 LAZY = Reproduction(

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from learnmech.errors import InputError
 from learnmech.experiments.drawing import new_figure
 from learnmech.experiments.jacot2024.class_nets import ClassSetup, train_classifier
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale, judge, untested
 from learnmech.figures import ACCENT, FAINT, INK, SECOND
-from learnmech.sweep import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,18 +102,8 @@ def run(context: Context, settings: Mapping[Scale, Mapping[str, Any]]) -> xr.Dat
 
     Returns:
         The collected sweep.
-
-    Raises:
-        InputError: if a setting is unknown, or an axis is given as one value.
     """
-    chosen = dict(settings[context.scale])
-    context.require_overrides(*chosen)
-    for name in set(_AXES) & set(context.overrides):
-        if not isinstance(context.overrides[name], list | tuple):
-            raise InputError(f"{name} must be a list of values, got {context.overrides[name]!r}.")
-    chosen.update(context.overrides)
-    grid = {name: chosen.pop(name) for name in _AXES}
-    return context.run(Sweep(train_classifier, grid, fixed=chosen))
+    return context.run_grid(train_classifier, settings[context.scale], _AXES)
 
 
 def check(history: xr.Dataset, scale: Scale, *, name: str) -> list[Claim]:
