@@ -106,6 +106,22 @@ WORKS: dict[str, str] = {
   eprint        = {1812.07956},
   archivePrefix = {arXiv}
 }""",
+    "kunin2025": """@article{kunin2025alternating,
+  title         = {Alternating gradient flows: a theory of feature learning in two-layer neural networks},
+  author        = {Kunin, Daniel and Marchetti, Giovanni Luca and Chen, Feng and Karkada, Dhruva and Simon, James B. and DeWeese, Michael R. and Ganguli, Surya and Miolane, Nina},
+  year          = {2025},
+  journal       = {arXiv preprint arXiv:2506.06489},
+  eprint        = {2506.06489},
+  archivePrefix = {arXiv}
+}""",
+    "pesme2023": """@inproceedings{pesme2023saddle,
+  title         = {Saddle-to-saddle dynamics in diagonal linear networks},
+  author        = {Pesme, Scott and Flammarion, Nicolas},
+  year          = {2023},
+  booktitle     = {Advances in Neural Information Processing Systems},
+  eprint        = {2304.00488},
+  archivePrefix = {arXiv}
+}""",
     "li2021": """@inproceedings{li2021towards,
   title         = {Towards resolving the implicit bias of gradient descent for matrix factorization: greedy low-rank learning},
   author        = {Li, Zhiyuan and Luo, Yuping and Lyu, Kaifeng},

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from learnmech import history as histories
+from learnmech.experiments import moving
 from learnmech.experiments.drawing import draw_curves, new_figure
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale, judge
 from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD
@@ -152,7 +153,6 @@ def animate(history: xr.Dataset) -> str:
     Returns:
         An HTML fragment.
     """
-    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     figure = make_subplots(
@@ -164,61 +164,17 @@ def animate(history: xr.Dataset) -> str:
     )
     for trace, column in _traces(history, history.sizes["frame"] - 1):
         figure.add_trace(trace, row=1, col=column)
-    times = history["frame"].values
-    figure.frames = [
-        go.Frame(
-            name=f"{time:g}", data=[trace for trace, _ in _traces(history, frame)], traces=list(range(len(figure.data)))
-        )
-        for frame, time in enumerate(times)
-    ]
-    play = {"frame": {"duration": 60, "redraw": False}, "fromcurrent": True, "transition": {"duration": 0}}
-    still = {"frame": {"duration": 0, "redraw": False}, "mode": "immediate", "transition": {"duration": 0}}
-    figure.update_layout(
-        height=460,
-        margin={"l": 20, "r": 20, "t": 40, "b": 20},
-        plot_bgcolor="#ffffff",
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        showlegend=False,
-        updatemenus=[
-            {
-                "type": "buttons",
-                "direction": "left",
-                "x": 0,
-                "y": -0.12,
-                "xanchor": "left",
-                "buttons": [
-                    {"label": "play", "method": "animate", "args": [None, play]},
-                    {"label": "pause", "method": "animate", "args": [[None], still]},
-                ],
-            }
-        ],
-        sliders=[
-            {
-                "active": len(times) - 1,
-                "x": 0.2,
-                "len": 0.8,
-                "y": -0.06,
-                "currentvalue": {"prefix": "time "},
-                "font": {"size": 1, "color": "rgba(0,0,0,0)"},
-                "ticklen": 0,
-                "steps": [
-                    {"label": f"{time:g}", "method": "animate", "args": [[f"{time:g}"], still]} for time in times
-                ],
-            }
-        ],
-    )
+    figure.update_layout(showlegend=False)
     figure.update_xaxes(range=[-0.03, 1.03], title={"text": "position"}, zeroline=False, row=1, col=1)
     figure.update_yaxes(range=[-2.6, 0.75], visible=False, row=1, col=1)
     figure.update_xaxes(title={"text": "block"}, zeroline=False, gridcolor="#e9edf1", row=1, col=2)
     figure.update_yaxes(range=[-0.05, 1.1], title={"text": "load D"}, zeroline=False, gridcolor="#e9edf1", row=1, col=2)
-    fragment: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=True,
-        auto_play=False,
-        div_id="chains",
-        config={"displayModeBar": False, "responsive": True},
+    return moving.animate(
+        figure,
+        [f"{time:g}" for time in history["frame"].values],
+        lambda frame: [trace for trace, _ in _traces(history, frame)],
+        name="chains",
     )
-    return fragment
 
 
 def _traces(history: xr.Dataset, frame: int) -> list[tuple[Any, int]]:
