@@ -106,11 +106,11 @@ WORKS: dict[str, str] = {
   eprint        = {1812.07956},
   archivePrefix = {arXiv}
 }""",
-    "kunin2025": """@article{kunin2025alternating,
+    "kunin2025": """@inproceedings{kunin2025alternating,
   title         = {Alternating gradient flows: a theory of feature learning in two-layer neural networks},
   author        = {Kunin, Daniel and Marchetti, Giovanni Luca and Chen, Feng and Karkada, Dhruva and Simon, James B. and DeWeese, Michael R. and Ganguli, Surya and Miolane, Nina},
   year          = {2025},
-  journal       = {arXiv preprint arXiv:2506.06489},
+  booktitle     = {Advances in Neural Information Processing Systems},
   eprint        = {2506.06489},
   archivePrefix = {arXiv}
 }""",
