@@ -1,6 +1,7 @@
 """The Python blocks of README.md and docs/*.md are tests: each page runs from top to bottom in a folder of its own."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,12 @@ def _enter_empty_folder(namespace: dict[str, Any]) -> None:
 def _leave_folder(namespace: dict[str, Any]) -> None:
     os.chdir(namespace["_home"])
     namespace["_folder"].cleanup()
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C again where the suite was started in the background, which ignores it: many tests send it to themselves."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
