@@ -51,6 +51,11 @@ class Prediction:
                 f"{len(self.order)} things and {len(self.levels)} levels."
             )
 
+    @property
+    def crossing_times(self) -> Float[np.ndarray, " jumps"]:
+        """When the loss crosses the mean of two levels, where an instance knows that better than ``times``; else these."""
+        return self.times
+
     def __len__(self) -> int:
         return len(self.times)
 
