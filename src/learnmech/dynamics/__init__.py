@@ -1,11 +1,11 @@
-"""Learning dynamics: tangent kernels and regimes, symmetries and conservation laws, exact minimal models, saddles."""
+"""Learning dynamics: tangent kernels and regimes, symmetries and conservation laws, exact minimal models, saddles, alternating gradient flows."""
 
 from typing import TYPE_CHECKING
 
 from learnmech.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from learnmech.dynamics import saddle
+    from learnmech.dynamics import agf, saddle
     from learnmech.dynamics.charge_views import View
     from learnmech.dynamics.conservation_laws import angular_momentum, step_linear_charge, step_quadratic_charge
     from learnmech.dynamics.conservation_monitor import ConservationMonitor
@@ -91,7 +91,7 @@ __getattr__, __dir__ = lazy_names(
         "two_layer_kernel": "two_layer_measures",
         "width_exponents": "width_laws",
     },
-    modules=("saddle",),
+    modules=("agf", "saddle"),
 )
 
 __all__ = [
@@ -110,6 +110,7 @@ __all__ = [
     "Timescales",
     "View",
     "WidthExponents",
+    "agf",
     "alpha_of_delta",
     "angular_momentum",
     "balanced_chain",

@@ -1,1 +1,89 @@
 """Alternating gradient flows: what a two-layer network learns, in which order, and when, from a vanishing start."""
+
+from typing import TYPE_CHECKING
+
+from learnmech.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from learnmech.dynamics.agf.attention_modes import AttentionPrediction, linear_attention
+    from learnmech.dynamics.agf.attention_problem import AttentionProblem
+    from learnmech.dynamics.agf.comparing import Comparison, compare
+    from learnmech.dynamics.agf.diagonal_bias import diagonal_limit, diagonal_potential
+    from learnmech.dynamics.agf.diagonal_logs import diagonal_flow
+    from learnmech.dynamics.agf.diagonal_path import DiagonalPrediction, diagonal
+    from learnmech.dynamics.agf.diagonal_problem import DiagonalProblem
+    from learnmech.dynamics.agf.engine_reading import read_run
+    from learnmech.dynamics.agf.engine_run import run
+    from learnmech.dynamics.agf.flows import gradient_flow
+    from learnmech.dynamics.agf.linear_modes import LinearPrediction, linear
+    from learnmech.dynamics.agf.linear_problem import LinearProblem
+    from learnmech.dynamics.agf.predictions import Prediction
+    from learnmech.dynamics.agf.problems import Block, Problem
+    from learnmech.dynamics.agf.relu_directions import ReluDirections, extremal_directions
+    from learnmech.dynamics.agf.relu_path import ReluPrediction, relu
+    from learnmech.dynamics.agf.relu_problem import ReluProblem
+    from learnmech.dynamics.agf.staircase_drawing import draw_staircase
+    from learnmech.dynamics.agf.written_problem import NeuronProblem
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "AttentionPrediction": "attention_modes",
+        "AttentionProblem": "attention_problem",
+        "Block": "problems",
+        "Comparison": "comparing",
+        "DiagonalPrediction": "diagonal_path",
+        "DiagonalProblem": "diagonal_problem",
+        "LinearPrediction": "linear_modes",
+        "LinearProblem": "linear_problem",
+        "NeuronProblem": "written_problem",
+        "Prediction": "predictions",
+        "Problem": "problems",
+        "ReluDirections": "relu_directions",
+        "ReluPrediction": "relu_path",
+        "ReluProblem": "relu_problem",
+        "compare": "comparing",
+        "diagonal": "diagonal_path",
+        "diagonal_flow": "diagonal_logs",
+        "diagonal_limit": "diagonal_bias",
+        "diagonal_potential": "diagonal_bias",
+        "draw_staircase": "staircase_drawing",
+        "extremal_directions": "relu_directions",
+        "gradient_flow": "flows",
+        "linear": "linear_modes",
+        "linear_attention": "attention_modes",
+        "read_run": "engine_reading",
+        "relu": "relu_path",
+        "run": "engine_run",
+    },
+)
+
+__all__ = [
+    "AttentionPrediction",
+    "AttentionProblem",
+    "Block",
+    "Comparison",
+    "DiagonalPrediction",
+    "DiagonalProblem",
+    "LinearPrediction",
+    "LinearProblem",
+    "NeuronProblem",
+    "Prediction",
+    "Problem",
+    "ReluDirections",
+    "ReluPrediction",
+    "ReluProblem",
+    "compare",
+    "diagonal",
+    "diagonal_flow",
+    "diagonal_limit",
+    "diagonal_potential",
+    "draw_staircase",
+    "extremal_directions",
+    "gradient_flow",
+    "linear",
+    "linear_attention",
+    "read_run",
+    "relu",
+    "run",
+]

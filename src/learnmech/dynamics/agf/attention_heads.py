@@ -1,213 +1,227 @@
-"""The motion of a dormant attention head, exact up to one integral."""
+"""The motion of dormant attention heads, exact up to one integral."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq, minimize_scalar
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
+# what the same integral is with the weights of every other node, for an estimate of the error
+_ROUGH = np.zeros(12)
+_ROUGH[::2] = np.linalg.solve(np.polynomial.legendre.legvander(_NODES[::2], 5).T, [2.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 _PANEL = 0.5
 _FAR = 300.0
-_ROUNDS = 12
+_FINEST = 2.0**-8
+_ROUGHLY = 1e-4
+_ROUNDS = 60
 
 
 @dataclass(frozen=True)
-class Head:
-    """A dormant head and the residual that it sees.
+class Heads:
+    """Attention heads, in the eigenbasis.
 
     Attributes:
-        value: v.
-        query: q, in the eigenbasis.
-        key: k, in the eigenbasis.
-        growth: the diagonal of the residual's cross-covariance C, not negative.
+        value: v of each.
+        query: q of each.
+        key: k of each.
     """
 
-    value: float
-    query: Float[np.ndarray, " dimension"]
-    key: Float[np.ndarray, " dimension"]
-    growth: Float[np.ndarray, " dimension"]
+    value: Float[np.ndarray, " heads"]
+    query: Float[np.ndarray, "heads dimension"]
+    key: Float[np.ndarray, "heads dimension"]
 
     @property
-    def force(self) -> float:
-        """q^T C k, the speed of v."""
-        return float((self.query * self.growth) @ self.key)
+    def norms(self) -> Float[np.ndarray, " heads"]:
+        """The length of (v, q, k) of each."""
+        return np.sqrt(self.value**2 + (self.query**2 + self.key**2).sum(axis=1))
 
-    @property
-    def norm(self) -> float:
-        """The length of (v, q, k)."""
-        return math.sqrt(self.value**2 + float(self.query @ self.query) + float(self.key @ self.key))
+    def without(self, number: int) -> "Heads":
+        """Give all heads but one.
+
+        Args:
+            number: of the one.
+
+        Returns:
+            The others.
+        """
+        return Heads(*(np.delete(part, number, axis=0) for part in (self.value, self.query, self.key)))
 
 
-class HeadPath:
-    r"""How a dormant head moves under a frozen residual, :math:`v' = q^TCk,\; q' = vCk,\; k' = vCq`.
+class HeadPaths:
+    r"""How dormant heads move under a frozen residual, :math:`v' = q^TCk,\; q' = vCk,\; k' = vCq`, each on its own.
 
-    In the clock :math:`s = \int v\,dt` the sums and differences of q and k are exponentials,
-    :math:`(q \pm k)_j \propto e^{\pm c_js}`, and :math:`v^2 = v_0^2 + 2\int q^TCk\,ds` is explicit, so that the time is one integral,
-    :math:`t = \int ds/v`. Where v reaches 0 the head turns and goes the other way; the integrals are taken in :math:`\sqrt{s}` from
-    there. Derived here.
+    In the clock :math:`s = \int|v|\,dt` sums and differences of q and k are exponentials,
+    :math:`(q \pm k)_j \propto e^{\pm c_js}` for positive v, and :math:`v^2 = v_0^2 + 2\int q^TCk\,ds` is explicit, so that the
+    time is one integral, :math:`t = \int ds/|v|`. The flow is reversible, so that a head whose v reaches 0 turns, and goes back
+    its own way with the other sign; its path is counted from the turn. Derived here.
 
     Args:
-        head: at time 0.
+        heads: at time 0.
+        growth: the diagonal of C, the residual's cross-covariance, not negative.
     """
 
-    def __init__(self, head: Head):
-        self._head = head
-        self._up, self._down = (head.query + head.key) / 2, (head.query - head.key) / 2
-        self._sign = math.copysign(1.0, head.value or head.force)
-        self._stiff = float(head.growth.max(initial=0.0))
-        self._known: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._turn = self._find_turn()
-        self._waited = 0.0
-        if self._turn is not None:
-            edges = np.linspace(0.0, self._turn, max(2, math.ceil(self._turn * self._stiff / _PANEL) + 1))
-            self._leg = edges, np.concatenate([[0.0], np.cumsum(self._panels_to(edges[:-1], edges[1:]))])
-            self._waited = float(self._leg[1][-1])
-            raised, lowered = self._exponentials(self._sign * self._turn)
-            self._after = HeadPath(Head(0.0, raised + lowered, raised - lowered, head.growth))
+    def __init__(self, heads: Heads, growth: Float[np.ndarray, " dimension"]):
+        self._growth = growth
+        force = (heads.query * growth * heads.key).sum(axis=1)
+        self._sign = np.where(heads.value == 0, np.where(force < 0, -1.0, 1.0), np.sign(heads.value))
+        self._up, self._down = (heads.query + heads.key) / 2, (heads.query - heads.key) / 2
+        self._first = heads.value**2
+        turn = self._turns()
+        turned = turn > 0
+        self._up, self._down = self._exponentials(turn)
+        self._first = np.where(turned, 0.0, self._first)
+        self._sign = np.where(turned, -self._sign, self._sign)
+        push = self._slope(np.zeros(len(turn))) / 2
+        there = (self._up != 0) | (self._down != 0)
+        self._stiff = np.where(there, growth, 0.0).max(axis=1, initial=0.0)
+        self._moves = (self._stiff > 0) & ((self._first > 0) | (push > 0))
+        self._unit = 1 / np.where(self._stiff > 0, self._stiff, 1.0)
+        # the clock is counted in roots from where a constant force would have turned the head, which smooths 1 / v
+        with np.errstate(divide="ignore", invalid="ignore"):
+            before = np.where(push > 0, self._first / (2 * push), math.inf)
+        self._before = np.minimum(before, self._unit)
+        self._panel, self._norm = _PANEL, 0.0
+        self._tabulate(1.0)
+        self._waited = np.where(turned, self._time_at(turn), 0.0)
 
-    def time_to_norm(self, norm: float) -> float:
-        """Give the time at which the head has grown to a norm.
-
-        Args:
-            norm: at least that of the head.
-
-        Returns:
-            The time; infinity if it never gets there.
-        """
-        if self._turn is not None:
-            return self._waited + self._after.time_to_norm(norm)
-        edges, sizes, times = self._table(norm)
-        number = int(np.searchsorted(sizes, norm, side="left"))
-        if number == len(edges):
-            return math.inf
-        if number == 0:
-            return 0.0
-        start, stop = float(edges[number - 1]), float(edges[number])
-        clock = float(brentq(lambda s: math.log(self._size(s)) - math.log(norm), start, stop, xtol=1e-13 * stop))
-        return float(times[number - 1]) + self._panel_from(start, clock)
-
-    def at(self, time: float) -> Head:
-        """Give the head at a time before it has grown without bound.
+    def times_to_norm(self, norm: float) -> Float[np.ndarray, " heads"]:
+        """Give the times at which heads have grown to a norm.
 
         Args:
-            time: at least 0.
+            norm: at least that of each head.
 
         Returns:
-            The head.
+            The times; infinity for those that never get there.
         """
-        if self._turn is not None:
-            if time >= self._waited:
-                return self._after.at(time - self._waited)
-            return self._place(self._solve(time, *self._leg, self._panel_to))
-        if not self._moves:
-            return self._head
-        edges, _, times = self._table(1.0)
-        return self._place(self._solve(time, edges, times, self._panel_from))
+        if norm > self._norm:
+            self._tabulate(norm)
+        reached = self._moves & (self._sizes[:, -1] >= norm)
+        after = np.argmax(self._sizes >= norm, axis=1)
+        low, high = self._edge(np.maximum(after - 1, 0)), self._edge(after)
+        clock = high
+        for _ in range(_ROUNDS):
+            square = self._square_size(clock)
+            step = (np.log(square) - 2 * math.log(norm)) * square / (3 * np.maximum(self._slope(clock), 1e-300))
+            moved = np.clip(clock - step, low, high)
+            done = np.abs(moved - clock) <= 1e-14 * high
+            clock = moved
+            if done[reached].all():
+                break
+        return np.where(reached, self._waited + self._time_at(np.where(reached, clock, 0.0)), math.inf)
 
-    @property
-    def _moves(self) -> bool:
-        return self._stiff > 0 and bool(self._head.value or self._head.force)
+    def at(self, time: float) -> Heads:
+        """Give the heads at a time, of those that are there before they grow without bound.
 
-    def _table(self, norm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Clock times so far apart that integrals are exact, up to a norm, with the norms and the times there."""
-        if self._known is None or (self._known[1][-1] < norm and self._moves):
-            count, edges = 40, np.zeros(1)
-            sizes: np.ndarray = np.array([self._head.norm])
-            while self._moves and sizes[-1] < max(norm, 1.0) and count * _PANEL < _FAR:
-                edges = np.arange(count + 1) * (_PANEL / self._stiff)
-                raised, lowered = self._exponentials(self._sign * edges[:, None])
-                sizes = np.sqrt(np.maximum(self._square(edges), 0.0) + 2 * (raised**2 + lowered**2).sum(axis=1))
-                count *= 2
-            last = int(np.searchsorted(sizes, max(norm, 1.0), side="left")) + 1
-            edges, sizes = edges[:last], sizes[:last]
-            times = np.concatenate([[0.0], np.cumsum(self._panels_from(edges[:-1], edges[1:]))])
-            self._known = edges, sizes, times
-        return self._known
+        Args:
+            time: at least 0, at most that to the norm 1 of any head.
 
-    def _size(self, clock: float) -> float:
-        raised, lowered = self._exponentials(self._sign * clock)
-        square = float(self._square(np.array([clock]))[0]) + 2 * float(raised @ raised + lowered @ lowered)
-        return math.sqrt(max(square, 1e-300))
+        Returns:
+            The heads.
+        """
+        left = np.abs(time - self._waited)
+        number = np.clip((self._times <= left[:, None]).sum(axis=1) - 1, 0, self._times.shape[1] - 2)
+        rows = np.arange(len(left))
+        start = self._root(self._edge(number))
+        stop = self._root(self._edge(number + 1))
+        since, span = left - self._times[rows, number], self._times[rows, number + 1] - self._times[rows, number]
+        root = start + (stop - start) * np.clip(since / np.where(span > 0, span, 1.0), 1e-6, 1.0)
+        for _ in range(_ROUNDS):
+            missing = since - self._panels(start, root) @ _WEIGHTS
+            if (np.abs(missing) <= 1e-13 * np.maximum(left, 1e-300))[self._moves].all():
+                break
+            moved = np.clip(root + missing / np.maximum(self._slowness(root), 1e-300), start, stop)
+            if (moved == root)[self._moves].all():
+                break
+            root = moved
+        clock = np.where(self._moves, np.maximum(root**2 - self._before, 0.0), 0.0)
+        raised, lowered = self._exponentials(clock)
+        way = np.where(time >= self._waited, self._sign, -self._sign)
+        return Heads(way * np.sqrt(np.maximum(self._value_square(clock), 0.0)), raised + lowered, raised - lowered)
 
-    def _exponentials(self, clock: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rate = self._head.growth * clock
+    def _turns(self) -> Float[np.ndarray, " heads"]:
+        """The clock at which v is 0, 0 if it never is: Newton's method from the left on a convex square never passes a root."""
+        clock = np.zeros(len(self._first))
+        searched = (self._first > 0) & (self._slope(clock) < 0)
+        found = np.zeros(len(clock), dtype=bool)
+        for _ in range(_ROUNDS):
+            square, slope = self._value_square(clock), self._slope(clock)
+            searched &= slope < 0
+            found |= searched & (square <= 1e-15 * self._first)
+            searched &= ~found
+            if not searched.any():
+                break
+            clock = np.where(searched, clock - square / np.where(searched, slope, -1.0), clock)
+        return np.where(found, clock, 0.0)
+
+    def _tabulate(self, norm: float) -> None:
+        """Norms and times at clock times so close that integrals between are exact, up to a norm."""
+        count = 24
+        while True:
+            edges = self._edge(np.arange(count + 1)[None, :])
+            sizes = np.sqrt(self._square_size(edges))
+            over = (sizes >= norm).any(axis=1) | ~self._moves
+            if over.all() or count * self._panel >= _FAR:
+                roots = self._root(edges)
+                parts = self._panels(roots[:, :-1], roots[:, 1:])
+                spans, rough = parts @ _WEIGHTS, parts @ _ROUGH
+                wrong = np.abs(spans - rough).sum(axis=1) > _ROUGHLY * spans.sum(axis=1)
+                if not wrong[self._moves].any() or self._panel <= _FINEST:
+                    break
+                self._panel /= 2
+            count *= 2
+        self._norm, self._sizes = norm, sizes
+        self._times = np.concatenate([np.zeros((len(spans), 1)), np.cumsum(spans, axis=1)], axis=1)
+
+    def _edge(self, number: np.ndarray) -> np.ndarray:
+        """The clock at an edge of the table."""
+        unit = self._unit if number.ndim == 1 else self._unit[:, None]
+        return np.asarray(number * (self._panel * unit))
+
+    def _root(self, clock: np.ndarray) -> np.ndarray:
+        before = self._before if clock.ndim == 1 else self._before[:, None]
+        return np.asarray(np.sqrt(clock + before))
+
+    def _time_at(self, clock: Float[np.ndarray, " heads"]) -> Float[np.ndarray, " heads"]:
+        last = self._times.shape[1] - 2
+        number = np.clip((clock / (self._panel * self._unit)).astype(int), 0, last)
+        part = self._panels(self._root(self._edge(number)), self._root(clock)) @ _WEIGHTS
+        return np.asarray(self._times[np.arange(len(clock)), number] + part)
+
+    def _panels(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Times between roots of the clock, as values at nodes that the weights sum."""
+        middle, half = (low + high)[..., None] / 2, (high - low)[..., None] / 2
+        roots = middle + half * _NODES
+        return np.asarray(half * self._slowness(roots.reshape(len(low), -1)).reshape(roots.shape))
+
+    def _slowness(self, roots: np.ndarray) -> np.ndarray:
+        """Time by root of the clock."""
+        before = self._before if roots.ndim == 1 else self._before[:, None]
+        square = self._value_square(np.maximum(roots**2 - before, 0.0))
+        return np.asarray(2 * roots / np.sqrt(np.maximum(square, 1e-300)))
+
+    def _exponentials(self, clock: Float[np.ndarray, " heads"]) -> tuple[np.ndarray, np.ndarray]:
+        rate = (self._sign * clock)[:, None] * self._growth
         return self._up * np.exp(rate), self._down * np.exp(-rate)
 
-    def _place(self, clock: float) -> Head:
-        raised, lowered = self._exponentials(self._sign * clock)
-        value = self._sign * math.sqrt(max(float(self._square(np.array([clock]))[0]), 0.0))
-        return Head(value, raised + lowered, raised - lowered, self._head.growth)
+    def _square_size(self, clock: np.ndarray) -> np.ndarray:
+        """Squared norm: that of the start, and six times the work of the force, since each part gains as much."""
+        start = 2 * (self._up**2 + self._down**2).sum(axis=1)
+        gained = self._value_square(clock) - (self._first if clock.ndim == 1 else self._first[:, None])
+        base = start + self._first
+        return np.maximum((base if clock.ndim == 1 else base[:, None]) + 3 * gained, 1e-300)
 
-    def _square(self, clock: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
-        """v^2 at clock times ahead: that of the start, and twice the work of the force."""
-        rate = 2 * self._sign * clock[..., None] * self._head.growth
-        work = np.expm1(rate) @ self._up**2 + np.expm1(-rate) @ self._down**2
-        return np.asarray(self._head.value**2 + work)
+    def _value_square(self, clock: np.ndarray) -> np.ndarray:
+        """v^2: that of the start, and twice the work of the force."""
+        flat = clock if clock.ndim == 2 else clock[:, None]
+        rate = (2 * self._sign[:, None] * flat)[..., None] * self._growth
+        work = (np.expm1(rate) @ (self._up**2)[..., None])[..., 0] + (np.expm1(-rate) @ (self._down**2)[..., None])[
+            ..., 0
+        ]
+        whole = self._first[:, None] + work
+        return np.asarray(whole if clock.ndim == 2 else whole[:, 0])
 
-    def _find_turn(self) -> float | None:
-        """The clock time at which v is 0 for the first time; the square is convex, so a push ahead means never."""
-        if self._head.value == 0 or self._sign * self._head.force >= 0:
-            return None
-        far = 1.0 / self._stiff
-        while self._slope(far) < 0:
-            far *= 2
-        lowest = minimize_scalar(
-            lambda s: float(self._square(np.array([s]))[0]),
-            bounds=(0.0, far),
-            method="bounded",
-            options={"xatol": 1e-12 * far},
-        )
-        if lowest.fun >= 0:
-            return None
-        return float(brentq(lambda s: float(self._square(np.array([s]))[0]), 0.0, lowest.x, xtol=1e-15 * far))
-
-    def _slope(self, clock: float) -> float:
-        raised, lowered = self._exponentials(self._sign * clock)
-        return self._sign * float(((raised + lowered) * self._head.growth) @ (raised - lowered))
-
-    def _panels_from(
-        self, starts: Float[np.ndarray, " panels"], stops: Float[np.ndarray, " panels"]
-    ) -> Float[np.ndarray, " panels"]:
-        """Times of panels, in the root of the clock, since v may be 0 at 0."""
-        low, high = np.sqrt(starts)[:, None], np.sqrt(stops)[:, None]
-        roots = (low + high) / 2 + (high - low) / 2 * _NODES
-        slow = 2 * roots / np.sqrt(np.maximum(self._square(roots**2), 1e-300))
-        return np.asarray(((high - low) / 2 * slow) @ _WEIGHTS)
-
-    def _panel_from(self, start: float, stop: float) -> float:
-        return float(self._panels_from(np.array([start]), np.array([stop]))[0])
-
-    def _panels_to(
-        self, starts: Float[np.ndarray, " panels"], stops: Float[np.ndarray, " panels"]
-    ) -> Float[np.ndarray, " panels"]:
-        """The same up to the turn, in the root of what is left of the clock."""
-        assert self._turn is not None
-        high = np.sqrt(np.maximum(self._turn - starts, 0.0))[:, None]
-        low = np.sqrt(np.maximum(self._turn - stops, 0.0))[:, None]
-        roots = (low + high) / 2 + (high - low) / 2 * _NODES
-        slow = 2 * roots / np.sqrt(np.maximum(self._square(self._turn - roots**2), 1e-300))
-        return np.asarray(((high - low) / 2 * slow) @ _WEIGHTS)
-
-    def _panel_to(self, start: float, stop: float) -> float:
-        return float(self._panels_to(np.array([start]), np.array([stop]))[0])
-
-    def _solve(
-        self, time: float, edges: np.ndarray, times: np.ndarray, panel: Callable[[float, float], float]
-    ) -> float:
-        """The clock at a time: Newton's method in the panel where it lies, whose derivative is 1 / v."""
-        number = min(int(np.searchsorted(times, time, side="right")) - 1, len(edges) - 2)
-        start, stop = float(edges[number]), float(edges[number + 1])
-        left = time - float(times[number])
-        if left <= 0:
-            return start
-        clock = start + (stop - start) * min(left / float(times[number + 1] - times[number]), 1.0)
-        for _ in range(_ROUNDS):
-            missing = left - panel(start, clock)
-            if abs(missing) <= 1e-12 * time:
-                return clock
-            speed = math.sqrt(max(float(self._square(np.array([clock]))[0]), 0.0))
-            clock = min(max(clock + missing * speed, (start + clock) / 2), (clock + stop) / 2)
-        return float(brentq(lambda s: panel(start, s) - left, start, stop, xtol=1e-13 * stop))
+    def _slope(self, clock: Float[np.ndarray, " heads"]) -> Float[np.ndarray, " heads"]:
+        """Derivative of v^2 by the clock."""
+        raised, lowered = self._exponentials(clock)
+        return np.asarray(2 * self._sign * ((raised**2 - lowered**2) @ self._growth))

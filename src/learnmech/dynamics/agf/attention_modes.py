@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from learnmech.dynamics.agf.attention_heads import Head, HeadPath
+from learnmech.dynamics.agf.attention_heads import HeadPaths, Heads
 from learnmech.dynamics.agf.attention_problem import attention_task
 from learnmech.dynamics.agf.predictions import Prediction
 from learnmech.dynamics.agf.problems import as_array
@@ -53,7 +53,7 @@ def linear_attention(
     before :math:`\tau_{k-1} + (1/n - 1)/(3\hat U^*_k)`, n the largest dormant norm at :math:`\tau_{k-1}`.
 
     With ``init`` the motion of every head, its alignment included, is followed in closed form up to one integral
-    (:class:`~learnmech.dynamics.agf.attention_heads.HeadPath`), and the last part of the rise is counted with the head's own saturation;
+    (:class:`~learnmech.dynamics.agf.attention_heads.HeadPaths`), and the last part of the rise is counted with the head's own saturation;
     ``times`` are when the loss crosses the mean of two levels. With ``scale`` only, ``times`` are the lower bounds for heads that
     start at that norm and already aligned, :math:`(1/n - 1)/(3\hat U^*_k)` each. With neither they are :math:`1/(3\hat U^*_k)`, in units of
     1/n.
@@ -130,39 +130,33 @@ def _from_heads(spread: np.ndarray, pairs: int, init: Any) -> AttentionPredictio
     total = float(spread.sum())
     growth = pairs * spread**2
     strengths = 1 / (total + (pairs + 1) * spread)
-    dormant = {number: (row[0], row[1 : 1 + size], row[1 + size :]) for number, row in enumerate(start)}
+    dormant, names = Heads(start[:, 0], start[:, 1 : 1 + size], start[:, 1 + size :]), np.arange(len(start))
     moment, notes = 0.0, list[str]()
     order: list[int] = []
     times: list[float] = []
     heads: list[int] = []
     activations: list[float] = []
     bounds: list[float] = []
-    while dormant and growth.any():
-        paths = {number: HeadPath(Head(*parts, growth)) for number, parts in dormant.items()}
-        waits = {number: path.time_to_norm(1.0) for number, path in paths.items()}
-        first = min(waits, key=lambda number: waits[number])
+    while len(names) and growth.any():
+        paths = HeadPaths(dormant, growth)
+        waits = paths.times_to_norm(1.0)
+        first = int(waits.argmin())
         if not math.isfinite(waits[first]):
             break
-        largest = max(Head(*parts, growth).norm for parts in dormant.values())
-        risen = paths[first].at(waits[first])
-        mode = int(np.abs(risen.query * risen.key * growth).argmax())
+        largest = float(dormant.norms.max())
+        dormant = paths.at(float(waits[first]))
+        share = np.abs(dormant.query[first] * dormant.key[first])
+        mode = int((share * growth).argmax())
         tied = np.isclose(growth, growth[mode], rtol=1e-9) & (growth > 0)
-        if tied.sum() > 1 and np.sort(np.abs(risen.query[tied] * risen.key[tied]))[-2] > 1e-2 * abs(
-            risen.query[mode] * risen.key[mode]
-        ):
+        if tied.sum() > 1 and np.sort(share[tied])[-2] > 1e-2 * share[mode]:
             notes.append(f"component {mode} has equals: the head learns a mixture of them.")
         bounds.append(moment + (1 / largest - 1) / (math.sqrt(3) * growth[mode]))
-        dormant = {
-            number: (there.value, there.query, there.key)
-            for number, path in paths.items()
-            if number != first
-            for there in (path.at(waits[first]),)
-        }
-        moment += waits[first]
+        moment += float(waits[first])
         activations.append(moment)
         times.append(moment + _saturation(growth[mode], strengths[mode]))
         order.append(mode)
-        heads.append(first)
+        heads.append(int(names[first]))
+        dormant, names = dormant.without(first), np.delete(names, first)
         growth = growth.copy()
         growth[mode] = 0.0
     if growth.any():

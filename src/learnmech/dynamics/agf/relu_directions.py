@@ -238,6 +238,7 @@ def _edge(
     direction = np.array([math.cos(angle), math.sin(angle)])
     tangent = np.array([-direction[1], direction[0]])
     utility = sign * float((before + after) @ direction) / 4
+    utility = utility if abs(utility) > _ZERO * size else 0.0
     pushes, dead = [], []
     for drift, outward in ((before, 1.0), (after, -1.0)):
         push = sign * float(drift @ tangent)
@@ -267,7 +268,7 @@ def _cluster(points: np.ndarray, pulls: np.ndarray, leak: float, starts: int, se
         for sign in (1.0, -1.0):
             for _ in range(starts):
                 start = generator.standard_normal(points.shape[1])
-                start *= half / np.linalg.norm(start)
+                start = half * start / np.linalg.norm(start)
                 neuron, _ = frozen_flow(points, pulls, leak, place(points, pulls, leak, sign * half, start, 0.0))
                 advance(1)
                 if neuron.end != "growth" or neuron.sign != sign:

@@ -14,7 +14,9 @@ from learnmech.errors import LearnmechError
 
 _MARGIN = 1e-12
 _MOST_STEPS = 200_000
-_STAGES = [(row[: index + 1], float(node)) for index, (row, node) in enumerate(zip(RK45.A[1:], RK45.C[1:], strict=True))]
+_STAGES = [
+    (row[: index + 1], float(node)) for index, (row, node) in enumerate(zip(RK45.A[1:], RK45.C[1:], strict=True))
+]
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Net:
 
     def room(self, neurons: Float[np.ndarray, "neurons size"]) -> float:
         """Least room to a kink that is still ahead, over the lengths of both vectors; below 0 behind it."""
-        lengths = np.linalg.norm(neurons[:, 1:], axis=1)[:, None] * np.linalg.norm(self.points, axis=1)
+        lengths = np.linalg.norm(neurons, axis=1)[:, None] * np.linalg.norm(self.points, axis=1)
         side = np.where(self.gates > (1 + self.leak) / 2, 1.0, -1.0)
         share = side * (neurons[:, 1:] @ self.points.T) / np.maximum(lengths, 1e-300)
         least = np.where(self.held | (lengths == 0), 1.0, share).min(initial=1.0)
@@ -172,10 +174,12 @@ def follow_net(
             slope = net.velocity(state)
         else:
             slope = stages[6]
-            step *= min(5.0, 0.9 * max(error, 1e-10) ** -0.2)
+        step *= min(5.0, 0.9 * max(error, 1e-10) ** -0.2)
         if visit(moment, state, net.loss(state), float(np.square(slope).sum())) or moment >= end:
             return moment
-    raise LearnmechError(f"the flow of the ReLU net took {_MOST_STEPS} steps to time {moment:.3g}; give an earlier end.")
+    raise LearnmechError(
+        f"the flow of the ReLU net took {_MOST_STEPS} steps to time {moment:.3g}; give an earlier end."
+    )
 
 
 def _speed(net: Net, neurons: np.ndarray) -> float:
@@ -200,7 +204,7 @@ def _cut(net: Net, state: np.ndarray, step: float, powers: np.ndarray, after: np
 
 def _behind(net: Net) -> Bool[np.ndarray, "neurons samples"]:
     """Kinks that are being passed, in which neurons lie, or slide."""
-    lengths = np.linalg.norm(net.neurons[:, 1:], axis=1)[:, None] * np.linalg.norm(net.points, axis=1)
+    lengths = np.linalg.norm(net.neurons, axis=1)[:, None] * np.linalg.norm(net.points, axis=1)
     side = np.where(net.gates > (1 + net.leak) / 2, 1.0, -1.0)
     share = side * (net.neurons[:, 1:] @ net.points.T) / np.maximum(lengths, 1e-300)
     return np.asarray(net.held | ((share <= 0.0) & (lengths > 0)))

@@ -63,7 +63,9 @@ def place(
     """
     norm = math.sqrt(output * output + float(weights @ weights))
     if norm == 0.0:
-        nothing = Drift(np.full(len(points), leak), np.zeros(len(points), bool), 0 * weights, np.zeros((len(weights), 0)))
+        nothing = Drift(
+            np.full(len(points), leak), np.zeros(len(points), bool), 0 * weights, np.zeros((len(weights), 0))
+        )
         return Frozen(0.0, weights, -math.inf, nothing, "rest")
     output, weights = output / norm, weights / norm
     kinks = on_kink(points, weights)

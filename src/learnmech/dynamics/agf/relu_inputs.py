@@ -31,10 +31,14 @@ def relu_data(
     values = as_array("y", y, len(shape) if len(shape) == 2 else 1)
     if values.ndim == 2:
         if values.shape[1] != 1:
-            raise InputError(f"y must hold one number a sample, got shape {values.shape}; several outputs aren't supported.")
+            raise InputError(
+                f"y must hold one number a sample, got shape {values.shape}; several outputs aren't supported."
+            )
         values = values[:, 0]
     if not points.size or len(points) != len(values):
-        raise InputError(f"X (samples, inputs) and y (samples,) must have as many rows, got {points.shape} and {shape}.")
+        raise InputError(
+            f"X (samples, inputs) and y (samples,) must have as many rows, got {points.shape} and {shape}."
+        )
     if not (isinstance(leak, int | float) and 0 <= leak < 1):
         raise InputError(f"leak must be a slope from 0 to below 1, got {leak!r}.")
     if bias:

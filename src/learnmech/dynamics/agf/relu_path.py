@@ -165,9 +165,7 @@ def _ideal(candidates: ReluDirections, scale: Any) -> tuple[np.ndarray, np.ndarr
 def _given(points: np.ndarray, init: Any) -> tuple[np.ndarray, np.ndarray]:
     neurons = as_array("init", init, 2)
     if neurons.shape[1] != 1 + points.shape[1] or not len(neurons):
-        raise InputError(
-            f"init must have shape (neurons, {1 + points.shape[1]}), rows (a, w), got {neurons.shape}."
-        )
+        raise InputError(f"init must have shape (neurons, {1 + points.shape[1]}), rows (a, w), got {neurons.shape}.")
     norms = np.linalg.norm(neurons, axis=1)
     if not norms.any() or norms.max() >= 1:
         raise InputError(
@@ -191,9 +189,7 @@ def _stages(
     with terminal_bar("alternating flow", most, least=3) as advance:
         while len(jumps) < most and len(dormant) and levels[-1] > stop * levels[0]:
             pulls = rest / count
-            neurons = [
-                place(points, pulls, leak, row[0], row[1:], log) for row, log in zip(dormant, logs, strict=True)
-            ]
+            neurons = [place(points, pulls, leak, row[0], row[1:], log) for row, log in zip(dormant, logs, strict=True)]
             waits = [_wait(points, pulls, leak, neuron) for neuron in neurons]
             first = int(np.argmin(waits)) if waits else 0
             if waits[first] == math.inf:
@@ -209,7 +205,9 @@ def _stages(
             group = np.array([_joins(leader, neuron) for neuron in moved])
             rows = np.stack([np.append(neuron.output, neuron.weights) for neuron in moved])
             logs = np.array([neuron.log_norm for neuron in moved])
-            small = _SMALL * min(1.0, math.sqrt(np.abs(values).max() / max(np.linalg.norm(points, axis=1).max(), 1e-300)))
+            small = _SMALL * min(
+                1.0, math.sqrt(np.abs(values).max() / max(np.linalg.norm(points, axis=1).max(), 1e-300))
+            )
             entering = small * rows[group] * np.exp(logs[group] - leader.log_norm)[:, None]
             active, rests = minimise(points, values, leak, np.concatenate([active, entering]))
             if not rests:

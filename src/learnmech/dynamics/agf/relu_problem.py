@@ -48,9 +48,9 @@ class ReluProblem(Problem):
 
     Example:
         >>> problem = ReluProblem([[1.0, 0.0], [-1.0, 0.0]], [2.0, 1.0])
-        >>> problem.loss(np.zeros((0, 3))), problem.loss(np.array([[1.0, 2.0, 0.0]]))
+        >>> round(problem.loss(np.zeros((0, 3))), 12), round(problem.loss(np.array([[1.0, 2.0, 0.0]])), 12)
         (1.25, 0.25)
-        >>> problem.pull(np.array([[1.0, 1.0, 0.0]]), problem.target).tolist()
+        >>> problem.pull(np.array([[1.0, 1.0, 0.0]]), problem.target).round(12).tolist()
         [[1.0, 1.0, 0.0]]
     """
 
@@ -67,13 +67,13 @@ class ReluProblem(Problem):
         self.blocks = (Block(0, 1), Block(1, self.size))
 
     def features(self, neurons: Float[np.ndarray, "neurons size"]) -> Float[np.ndarray, "neurons outputs"]:
-        """Give what each neuron adds to the network.
+        r"""Give what each neuron adds to the network.
 
         Args:
             neurons: rows (a, w).
 
         Returns:
-            :math:`a\\,\\sigma(w \\cdot x_j)/\\sqrt n`, one row a neuron.
+            :math:`a\,\sigma(w \cdot x_j)/\sqrt n`, one row a neuron.
         """
         heights = neurons[:, 1:] @ self.points.T
         return np.asarray(neurons[:, :1] * np.where(heights > 0, heights, self.leak * heights) / self._root)
@@ -81,14 +81,14 @@ class ReluProblem(Problem):
     def pull(
         self, neurons: Float[np.ndarray, "neurons size"], residual: Float[np.ndarray, " outputs"]
     ) -> Float[np.ndarray, "neurons size"]:
-        """Give the gradient of each neuron's utility.
+        r"""Give the gradient of each neuron's utility.
 
         Args:
             neurons: rows (a, w).
             residual: with the root of the weights, as everywhere in a problem.
 
         Returns:
-            :math:`(w \\cdot D, a D)` with D the mean of :math:`\\sigma'(w \\cdot x_j)\\,x_j r_j`.
+            :math:`(w \cdot D, a D)` with D the mean of :math:`\sigma'(w \cdot x_j)\,x_j r_j`.
         """
         gates = np.where(neurons[:, 1:] @ self.points.T > 0, 1.0, self.leak)
         pulls = (gates * (residual / self._root)) @ self.points

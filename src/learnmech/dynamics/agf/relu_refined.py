@@ -1,11 +1,12 @@
 """Jump times of ReLU nets beyond the leading order: plateaus in closed form, transitions integrated."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
 
-from learnmech.dynamics.agf.relu_flow import follow_net, make_net
+from learnmech.dynamics.agf.relu_flow import Net, follow_net, make_net
 from learnmech.dynamics.agf.relu_frozen import frozen_flow, place
 
 _SMALL = 1e-3
@@ -46,7 +47,7 @@ def refine_times(
     unit = min(1.0, math.sqrt(np.abs(values).max() / max(np.linalg.norm(points, axis=1).max(), 1e-300)))
     small = math.log(_SMALL * unit)
     rate = float(np.abs(values) @ np.linalg.norm(points, axis=1)) / count
-    middles = [(before + after) / 2 for before, after in zip(levels[:-1], levels[1:], strict=True)]
+    middles = [(before + after) / 2 for before, after in pairwise(levels)]
     crossed: list[float] = [math.nan] * len(middles)
     rows, logs, moment = start.copy(), logs.copy(), 0.0
     for _ in range(_ROUNDS):
@@ -62,27 +63,32 @@ def refine_times(
             continue
         seen = np.maximum(logs, _FLOOR)
         net = make_net(points, values, leak, rows * np.exp(seen)[:, None])
-        last = [0.0, net.loss(net.neurons)]
-
-        def visit(
-            time: float, neurons: np.ndarray, loss: float, speed: float, origin: float = moment, last: list[float] = last
-        ) -> bool:
-            for index, middle in enumerate(middles):
-                if math.isnan(crossed[index]) and last[1] > middle >= loss:
-                    share = (last[1] - middle) / (last[1] - loss)
-                    crossed[index] = origin + last[0] + share * (time - last[0])
-            last[:] = [time, loss]
-            norms = np.linalg.norm(neurons, axis=1)
-            growth = np.abs((neurons * net.velocity(neurons)).sum(axis=1)) / np.square(norms)
-            over = np.log(norms) > small - 1e-9
-            return not any(map(math.isnan, crossed)) or bool(growth[over].max(initial=0.0) <= _CALM * rate)
-
-        moment += follow_net(net, visit, end=1e5 / rate, inside=10)
+        moment = _transition(net, moment, middles, crossed, small, rate)
         norms = np.linalg.norm(net.neurons, axis=1)
         rows, logs = net.neurons / norms[:, None], np.log(norms) + np.minimum(logs - _FLOOR, 0.0)
         if not any(map(math.isnan, crossed)):
             break
     return np.array(crossed)
+
+
+def _transition(
+    net: Net, moment: float, middles: list[float], crossed: list[float], small: float, rate: float
+) -> float:
+    """Integrate until the large neurons rest, and note when the loss crosses the middles."""
+    before = [0.0, net.loss(net.neurons)]
+
+    def visit(time: float, neurons: np.ndarray, loss: float, speed: float) -> bool:
+        for index, middle in enumerate(middles):
+            if math.isnan(crossed[index]) and before[1] > middle >= loss:
+                share = (before[1] - middle) / (before[1] - loss)
+                crossed[index] = moment + before[0] + share * (time - before[0])
+        before[:] = [time, loss]
+        norms = np.linalg.norm(neurons, axis=1)
+        growth = np.abs((neurons * net.velocity(neurons)).sum(axis=1)) / np.square(norms)
+        over = np.log(norms) > small - 1e-9
+        return not any(map(math.isnan, crossed)) or bool(growth[over].max(initial=0.0) <= _CALM * rate)
+
+    return moment + follow_net(net, visit, end=1e5 / rate, inside=10)
 
 
 def _residual(points: np.ndarray, values: np.ndarray, leak: float, neurons: np.ndarray) -> np.ndarray:

@@ -69,7 +69,9 @@ def minimise(
 
 
 def _growth(net: Net, neurons: np.ndarray) -> np.ndarray:
-    return np.asarray((neurons * net.velocity(neurons)).sum(axis=1) / np.maximum(np.square(neurons).sum(axis=1), 1e-300))
+    return np.asarray(
+        (neurons * net.velocity(neurons)).sum(axis=1) / np.maximum(np.square(neurons).sum(axis=1), 1e-300)
+    )
 
 
 def _calm(net: Net, neurons: np.ndarray, pace: float) -> bool:
