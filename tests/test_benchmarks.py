@@ -13,6 +13,8 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PRESETS = {"light", "standard", "full"}
 NAMES = (
     "adaptive_steps",
+    "agf_greedy",
+    "agf_vs_flow",
     "autoscale_mnist",
     "identity_cost",
     "import_time",
@@ -180,3 +182,23 @@ def test_speed_law(lines):
         assert len(row["cosine"]) == len(row["layers"])
         assert all(0 < value <= 1 + 1e-6 for value in row["cosine"])
     assert results["orthogonal"]["cosine"] == pytest.approx([1.0] * 4, abs=1e-3)
+
+
+def test_agf_greedy(lines):
+    results = lines["agf_greedy"]["results"]
+    assert set(results) == {"greedy", "adam", "adam_short", "random_start"}
+    for widths in results.values():
+        assert set(widths) == {"2", "4"}
+        for found in widths.values():
+            assert set(found) == {"test_rmse", "train_loss", "seconds", "search_s"}
+            assert found["test_rmse"] > 0
+
+
+def test_agf_vs_flow(lines):
+    results = lines["agf_vs_flow"]["results"]
+    assert set(results) == {"linear", "diagonal", "linear_attention"}
+    for found in results.values():
+        assert found["jumps"] >= 2
+        assert found["ratio"] > 0
+        assert 0 <= found["largest_time_error"] < 0.5
+        assert 0 <= found["largest_level_error"] < 0.2

@@ -355,11 +355,11 @@ def test_the_error_in_time_falls_as_one_over_the_logarithm_and_the_refined_one_f
     logs = np.array([5.0, 10.0, 20.0, 40.0])
     plain, refined = [], []
     for log in logs:
-        start = small_start(10, 2, -log, 0)
+        start = small_start(8, 2, -log, 0)
         found = relu(SIX, TARGET, init=start)
         assert found.order == ("48.6+", "207.5-")
         middles = (found.levels[1:] + found.levels[:-1]) / 2
-        flow = gradient_flow(problem, start, end=1.1 * found.times[-1])
+        flow = gradient_flow(problem, start, end=1.1 * found.times[-1], tolerance=1e-6)
         truth = np.array([crossing(flow, middle) for middle in middles])
         plain.append(found.times / truth - 1)
         refined.append(np.abs(found.refined_times / truth - 1))
@@ -386,7 +386,7 @@ def test_the_refined_time_of_one_mode_is_the_logistic_one():
 def test_neurons_gather_in_predicted_directions(seed, dimension):
     """Under the frozen residual, and in gradient flow while the loss is still on its first plateau."""
     X, y = random_data(seed, 6 if dimension == 2 else 10, dimension)
-    found = extremal_directions(X, y, starts=20)
+    found = extremal_directions(X, y, starts=60)
     best = found.attracting()
     ends = np.array([kind != "repelling" for kind in found.kinds])
     start = small_start(10, dimension, -100.0, 100 + seed)

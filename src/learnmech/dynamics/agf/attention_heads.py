@@ -34,7 +34,7 @@ class Heads:
     @property
     def norms(self) -> Float[np.ndarray, " heads"]:
         """The length of (v, q, k) of each."""
-        return np.sqrt(self.value**2 + (self.query**2 + self.key**2).sum(axis=1))
+        return np.asarray(np.sqrt(self.value**2 + (self.query**2 + self.key**2).sum(axis=1)))
 
     def without(self, number: int) -> "Heads":
         """Give all heads but one.
@@ -104,7 +104,7 @@ class HeadPaths:
             square = self._square_size(clock)
             step = (np.log(square) - 2 * math.log(norm)) * square / (3 * np.maximum(self._slope(clock), 1e-300))
             moved = np.clip(clock - step, low, high)
-            done = np.abs(moved - clock) <= 1e-14 * high
+            done = np.abs(moved - clock) <= 1e-12 * high
             clock = moved
             if done[reached].all():
                 break
@@ -128,7 +128,7 @@ class HeadPaths:
         root = start + (stop - start) * np.clip(since / np.where(span > 0, span, 1.0), 1e-6, 1.0)
         for _ in range(_ROUNDS):
             missing = since - self._panels(start, root) @ _WEIGHTS
-            if (np.abs(missing) <= 1e-13 * np.maximum(left, 1e-300))[self._moves].all():
+            if (np.abs(missing) <= 1e-12 * np.maximum(left, 1e-300))[self._moves].all():
                 break
             moved = np.clip(root + missing / np.maximum(self._slowness(root), 1e-300), start, stop)
             if (moved == root)[self._moves].all():
@@ -209,7 +209,7 @@ class HeadPaths:
         start = 2 * (self._up**2 + self._down**2).sum(axis=1)
         gained = self._value_square(clock) - (self._first if clock.ndim == 1 else self._first[:, None])
         base = start + self._first
-        return np.maximum((base if clock.ndim == 1 else base[:, None]) + 3 * gained, 1e-300)
+        return np.asarray(np.maximum((base if clock.ndim == 1 else base[:, None]) + 3 * gained, 1e-300))
 
     def _value_square(self, clock: np.ndarray) -> np.ndarray:
         """v^2: that of the start, and twice the work of the force."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from learnmech.dynamics.agf.attention_heads import HeadPaths, Heads
 from learnmech.dynamics.agf.attention_problem import attention_task
@@ -63,9 +63,9 @@ def linear_attention(
 
     How to read it: with ``init`` the error against gradient flow falls in proportion to the scale: below 1e-3 at 1e-4.
 
-    Degenerate cases: eigenvalues of 0 are never learned. Equal eigenvalues are learned one after the other, in any order; a head that
-    points between them learns a mixture, and a note says so. Fewer heads than components learn the first ones. A head of zeros, or one
-    whose v and force are 0, stays dormant.
+    Degenerate cases: eigenvalues of 0 are never learned. Of equal eigenvalues (to 1e-9) a head learns the direction in their
+    space to which it points, the next ones what is orthogonal to it, and a note says so; levels are the same. Fewer heads
+    than components learn the first ones. A head of zeros, or one whose v and :math:`q^TCk` are 0, stays dormant.
 
     Args:
         eigenvalues: of the input covariance (dimension,).
@@ -145,11 +145,11 @@ def _from_heads(spread: np.ndarray, pairs: int, init: Any) -> AttentionPredictio
             break
         largest = float(dormant.norms.max())
         dormant = paths.at(float(waits[first]))
-        share = np.abs(dormant.query[first] * dormant.key[first])
-        mode = int((share * growth).argmax())
+        mode = int(np.abs(dormant.query[first] * dormant.key[first] * growth).argmax())
         tied = np.isclose(growth, growth[mode], rtol=1e-9) & (growth > 0)
-        if tied.sum() > 1 and np.sort(share[tied])[-2] > 1e-2 * share[mode]:
-            notes.append(f"component {mode} has equals: the head learns a mixture of them.")
+        if tied.sum() > 1:
+            dormant = _turned(dormant, first, mode, tied)
+            notes.append(f"component {mode} has equals: what is learned is a direction between them.")
         bounds.append(moment + (1 / largest - 1) / (math.sqrt(3) * growth[mode]))
         moment += float(waits[first])
         activations.append(moment)
@@ -157,7 +157,6 @@ def _from_heads(spread: np.ndarray, pairs: int, init: Any) -> AttentionPredictio
         order.append(mode)
         heads.append(int(names[first]))
         dormant, names = dormant.without(first), np.delete(names, first)
-        growth = growth.copy()
         growth[mode] = 0.0
     if growth.any():
         notes.append(f"{len(start)} heads learn {len(order)} of {int((spread > 0).sum())} components.")
@@ -174,6 +173,19 @@ def _from_heads(spread: np.ndarray, pairs: int, init: Any) -> AttentionPredictio
         activation_times=np.array(activations),
         lower_bounds=np.array(bounds),
     )
+
+
+def _turned(heads: Heads, first: int, mode: int, tied: Bool[np.ndarray, " dimension"]) -> Heads:
+    """Reflect equal components so that what the first head points to is along the given one."""
+    toward = heads.query[first][tied] + math.copysign(1.0, heads.value[first]) * heads.key[first][tied]
+    normal = toward / np.linalg.norm(toward)
+    place = int(tied[:mode].sum())
+    normal[place] += math.copysign(1.0, normal[place])
+    normal /= np.linalg.norm(normal)
+    query, key = heads.query.copy(), heads.key.copy()
+    for part in (query, key):
+        part[:, tied] -= 2 * (part[:, tied] @ normal)[:, None] * normal
+    return Heads(heads.value, query, key)
 
 
 def _saturation(growth: float, strength: float) -> float:

@@ -1,5 +1,6 @@
 """Linear attention that learns to regress in context, as a problem of homogeneous neurons."""
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,10 @@ def attention_task(eigenvalues: Any, context: Any) -> tuple[Float[np.ndarray, " 
     spread = as_array("eigenvalues", eigenvalues, 1)
     if not len(spread) or (spread < 0).any() or not spread.any():
         raise InputError(f"eigenvalues must be variances, none negative and not all 0, got {spread.tolist()}.")
-    if isinstance(context, bool) or int(context) != context or context < 1:
-        raise InputError(f"context must be a whole number of pairs, at least 1, got {context!r}.")
-    return spread, int(context)
+    try:
+        pairs = operator.index(context)
+    except TypeError:
+        pairs = 0
+    if isinstance(context, bool) or pairs < 1:
+        raise InputError(f"context must be a whole number of pairs, an integer of at least 1, got {context!r}.")
+    return spread, pairs

@@ -44,8 +44,11 @@ def order_agreement(predicted: Sequence[Hashable], learned: Sequence[Hashable]) 
         InputError: if nothing was learned, or something cannot be compared.
 
     Example:
-        >>> order_agreement(["a", "b", "c"], ["a", "c", "b"])
-        OrderAgreement(learned=('a', 'c', 'b'), share=0.3333333333333333, kendall=0.3333333333333333)
+        Of three pairs two are in order, one is not.
+
+        >>> found = order_agreement(["a", "b", "c"], ["a", "c", "b"])
+        >>> round(found.share, 6), round(found.kendall, 6)
+        (0.333333, 0.333333)
     """
     wanted, found = tuple(predicted), tuple(learned)
     if not found or not wanted:

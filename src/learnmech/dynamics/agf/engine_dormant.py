@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from learnmech.dynamics.agf.problems import Problem
 from learnmech.errors import LearnmechError
 
-_RELATIVE = 3e-14
+_RELATIVE = 1e-13
 _ABSOLUTE = 1e-15
 _ABSOLUTE_LOG = 1e-11
 _KINKED_STEP = 0.01

@@ -41,10 +41,11 @@ def general_stages(
 ) -> Stages:
     r"""Give the stages for any input covariance.
 
-    With :math:`U_k` the top k eigenvectors of :math:`\Sigma_{yx}\Sigma_{xx}^{-1}\Sigma_{xy}` and :math:`\mu` its eigenvalues, the map after k
-    jumps is :math:`\beta_k = P_{U_k}\Sigma_{yx}\Sigma_{xx}^{-1}`, the level :math:`\frac12\sum_{j>k}\mu_j`, and what is left of the
-    cross-covariance :math:`(I - P_{U_k})\Sigma_{yx}`, with singular values :math:`\sigma^{(k)}_1, \sigma^{(k)}_2, \dots` The neuron that is
-    the j-th to become active has grown as the (j-i)-th of these in stage i, so that
+    With :math:`U_k` the top k eigenvectors of :math:`\Sigma_{yx}\Sigma_{xx}^{-1}\Sigma_{xy}` and :math:`\mu` its eigenvalues,
+    the map after k jumps is :math:`\beta_k = P_{U_k}\Sigma_{yx}\Sigma_{xx}^{-1}`, the level :math:`\frac12\sum_{j>k}\mu_j`,
+    and what is left of the cross-covariance :math:`(I - P_{U_k})\Sigma_{yx}`, with singular values
+    :math:`\sigma^{(k)}_1, \sigma^{(k)}_2, \dots` The neuron that is the j-th to become active has grown as the (j-i)-th of
+    these in stage i, so that
 
     .. math::
         \Delta\tau_k = \Big(1 - \sum_{i<k-1}\sigma^{(i)}_{k-i}\,\Delta\tau_{i+1}\Big)\Big/\sigma^{(k-1)}_1 .

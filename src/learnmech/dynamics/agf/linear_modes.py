@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from learnmech.dynamics.agf.linear_covariance import general_stages
-from learnmech.dynamics.agf.linear_problem import covariances, two_matrices
+from learnmech.dynamics.agf.linear_plain import neuron_times
+from learnmech.dynamics.agf.linear_problem import covariances, two_matrices, unexplained
 from learnmech.dynamics.agf.predictions import Prediction
 from learnmech.errors import InputError
 
@@ -29,8 +30,8 @@ class LinearPrediction(Prediction):
         strengths: size :math:`s_k` of each mode of AW when it is learned.
         left: output direction of each mode, in columns.
         right: input direction of each mode, in columns.
-        plain_times: of alternating gradient flow with :math:`-\log|\theta_0|/\sigma_k`, the largest neuron of the start for
-            :math:`\theta_0`.
+        plain_times: of alternating gradient flow itself, of leading order :math:`-\log|\theta_0|/\sigma_k`: when a neuron reaches
+            norm 1, see :func:`~learnmech.dynamics.agf.linear_plain.neuron_times`; infinity where none is left.
         loss_times: when the loss crosses the mean of two levels, where that is known (NaN elsewhere).
     """
 
@@ -48,7 +49,7 @@ class LinearPrediction(Prediction):
         return np.where(np.isnan(self.loss_times), self.times, self.loss_times)
 
 
-def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None) -> LinearPrediction:
+def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None, *, sigma_yy: Any = None) -> LinearPrediction:
     r"""Predict the staircase of a two-layer linear network :math:`f(x) = AWx` from a small start.
 
     With :math:`L = \frac12E|y - AWx|^2` (levels counted from the least that a linear map reaches) and the singular modes
@@ -61,9 +62,9 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None) -> LinearPredi
         z_k = (A_0^Tu_k + W_0v_k)/\sqrt2, \quad QR = [z_1\ z_2\ \dots] .
 
     The orthogonalisation is needed because hidden directions that earlier modes have used decay for later ones. Levels are
-    :math:`\ell_k = \frac12\sum_{j>k}\sigma_js_j`. The order is that of these times, so mostly that of :math:`\sigma`, not of the drops of the loss. The loss crosses the mean
-    of two levels a little earlier, at ``loss_times``: a strength of :math:`(1 - 1/\sqrt2)s_k`, which is
-    :math:`\log(1+\sqrt2)/(2\sigma_k)` before.
+    :math:`\ell_k = \frac12\sum_{j>k}\sigma_js_j`. The order is that of these times, so mostly that of :math:`\sigma`, not of
+    the drops of the loss. The loss crosses the mean of two levels a little earlier, at ``loss_times``: a strength of
+    :math:`(1 - 1/\sqrt2)s_k`, which is :math:`\log(1+\sqrt2)/(2\sigma_k)` before.
 
     For any other :math:`\Sigma_{xx}` the modes are the eigenvectors of :math:`\Sigma_{yx}\Sigma_{xx}^{-1}\Sigma_{xy}`, a conjecture of
     that paper's code, and ``times`` are those of leading order; see :func:`~learnmech.dynamics.agf.linear_covariance.general_stages`.
@@ -74,16 +75,20 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None) -> LinearPredi
     1e-5 at starts of 1e-2, 1e-4 and 1e-8. ``plain_times`` are off by a share of order :math:`1/|\log|\theta_0||`. Neither is valid
     for a start that is not small: where a strength at the start exceeds half of its end, the time is NaN and a note says so.
 
+    ``case`` is "whitened" where :math:`\Sigma_{xx}` is a multiple of the identity, "commuting" where the :math:`v_k` are its
+    eigenvectors, both to 1e-9 of its largest entry, and else "general".
+
     Degenerate cases: modes without strength are left out; fewer hidden neurons than modes learn the first ones only. Modes of
     one growth and one strength are learned by the singular values of their common block of R, which are their ``times``, and
-    ``left`` and ``right`` are those combinations. Equal growth at different strengths has no such basis: a note says that their times
-    are approximate.
+    ``left`` and ``right`` are those combinations. Equal growth at different strengths has no such basis: a note says that
+    their times are approximate.
 
     Args:
         A0: read-out weights at the start (outputs, hidden).
         W0: input weights at the start (hidden, inputs).
         sigma_yx: E y x^T (outputs, inputs).
         sigma_xx: E x x^T (inputs, inputs), the identity if not given.
+        sigma_yy: E y y^T (outputs, outputs); with it, levels are of the whole loss.
 
     Returns:
         The prediction; ``order`` holds indices of modes by decreasing growth, from 0.
@@ -99,6 +104,7 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None) -> LinearPredi
     """
     cross, spread, _, inverse = covariances(sigma_yx, sigma_xx)
     first, second = two_matrices(A0, W0, cross)
+    floor = unexplained(sigma_yy, cross @ inverse)
     size = float(np.sqrt(np.square(first).sum(axis=0) + np.square(second).sum(axis=1)).max())
     if size == 0:
         raise InputError(
@@ -106,13 +112,14 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None) -> LinearPredi
         )
     modes = _commuting_modes(cross, spread)
     if modes is None:
-        return _general(cross, spread, inverse, size, first.shape[1])
+        return _general(cross, inverse, size, first.shape[1], floor)
     left, growth, eigenvalues, right = modes
     whitened = bool(np.ptp(np.diag(spread)) <= _SAME * spread.max() and _off_diagonal(spread) <= _SAME * spread.max())
     strengths = growth / eigenvalues
     total = float(growth @ strengths) / 2
     count = min(first.shape[1], len(growth))
     notes: list[str] = []
+    plain = neuron_times(first, second, left, right, growth)
     left, right, amplitudes = _amplitudes(first, second, left, right, growth, strengths, notes)
     if count < len(growth):
         notes.append(f"{first.shape[1]} hidden neurons learn the first {count} of {len(growth)} modes.")
@@ -124,7 +131,7 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None) -> LinearPredi
     growth, strengths, halves = growth[rank], strengths[rank], halves[rank]
     return LinearPrediction(
         times=halves,
-        levels=np.maximum(total - np.concatenate([[0.0], np.cumsum(growth * strengths)]) / 2, 0.0),
+        levels=floor + np.maximum(total - np.concatenate([[0.0], np.cumsum(growth * strengths)]) / 2, 0.0),
         order=tuple(rank.tolist()),
         model="two-layer linear network",
         notes=tuple(notes),
@@ -133,7 +140,7 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None) -> LinearPredi
         strengths=strengths,
         left=left[:, rank],
         right=right[:, rank],
-        plain_times=max(-math.log(size), 0.0) / growth,
+        plain_times=plain[:count][rank],
         loss_times=halves + _LOSS_HALF / (2 * growth),
     )
 
@@ -155,7 +162,7 @@ def _off_diagonal(matrix: np.ndarray) -> float:
 def _commuting_modes(
     cross: np.ndarray, spread: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-    """Left vectors, singular values, eigenvalues and right vectors by decreasing singular value; None if there is no common basis."""
+    """Left vectors, singular values, eigenvalues and right vectors, the largest first; None without a common basis."""
     left, growth, right = np.linalg.svd(cross, full_matrices=False)
     right = right.T
     kept = growth > _NOTHING * max(growth.max(initial=0.0), 1e-300)
@@ -193,7 +200,7 @@ def _amplitudes(
     strengths: np.ndarray,
     notes: list[str],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What of each mode's hidden vector earlier modes leave; for ties, singular values of their block and the modes turned to them."""
+    """The modes, turned within ties to singular vectors of their block, and what earlier modes leave of each hidden vector."""
     hidden = (first.T @ left + second @ right) / math.sqrt(2)
     basis = np.zeros((hidden.shape[0], 0))
     amplitudes = np.zeros(len(growth))
@@ -222,7 +229,7 @@ def _amplitudes(
     return left, right, amplitudes
 
 
-def _general(cross: np.ndarray, spread: np.ndarray, inverse: np.ndarray, size: float, hidden: int) -> LinearPrediction:
+def _general(cross: np.ndarray, inverse: np.ndarray, size: float, hidden: int, floor: float) -> LinearPrediction:
     stages = general_stages(cross, inverse, min(hidden, *cross.shape))
     unit = max(-math.log(size), 0.0)
     count = len(stages.times)
@@ -231,7 +238,7 @@ def _general(cross: np.ndarray, spread: np.ndarray, inverse: np.ndarray, size: f
     strengths = np.array([np.linalg.norm(right) for right in rights])
     return LinearPrediction(
         times=unit * stages.times,
-        levels=stages.levels[: count + 1],
+        levels=floor + stages.levels[: count + 1],
         order=tuple(range(count)),
         model="two-layer linear network",
         notes=("the input covariance does not commute: modes and times are a conjecture, of leading order.",),

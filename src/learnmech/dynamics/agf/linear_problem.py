@@ -48,17 +48,7 @@ class LinearProblem(Problem):
         self._root = root
         whole = self.sigma_yx @ inverse
         self.target = whole.ravel()
-        self.floor = 0.0
-        if sigma_yy is not None:
-            total = as_array("sigma_yy", sigma_yy, 2)
-            if total.shape != (self.outputs, self.outputs):
-                raise InputError(f"sigma_yy must have shape {(self.outputs, self.outputs)}, got {total.shape}.")
-            left = float(np.trace(total)) - float((whole**2).sum())
-            if left < -1e-9 * max(float(np.trace(total)), 1e-300):
-                raise InputError(
-                    "no data have these covariances: sigma_yx explains more than the variance in sigma_yy."
-                )
-            self.floor = max(left, 0.0) / 2
+        self.floor = unexplained(sigma_yy, whole)
         left_singular, strengths, right_singular = np.linalg.svd(self.sigma_yx, full_matrices=False)
         self._modes = left_singular, strengths, right_singular
 
@@ -163,6 +153,32 @@ def covariances(
     roots = np.sqrt(np.where(kept, values, 0.0))
     inverses = np.divide(1.0, roots, out=np.zeros_like(roots), where=kept)
     return cross, spread, (vectors * roots) @ vectors.T, (vectors * inverses) @ vectors.T
+
+
+def unexplained(sigma_yy: Any, explained: Float[np.ndarray, "outputs inputs"]) -> float:
+    """Give the part of the loss that no linear map removes.
+
+    Args:
+        sigma_yy: covariance of the targets (outputs, outputs), or None.
+        explained: the cross-covariance with whitened inputs.
+
+    Returns:
+        Half of the variance that is left; 0 for None.
+
+    Raises:
+        InputError: for a wrong shape, or less variance than is explained.
+    """
+    if sigma_yy is None:
+        return 0.0
+    total = as_array("sigma_yy", sigma_yy, 2)
+    outputs = len(explained)
+    if total.shape != (outputs, outputs):
+        raise InputError(f"sigma_yy must have shape {(outputs, outputs)}, got {total.shape}.")
+    variance = float(np.trace(total))
+    left = variance - float((explained**2).sum())
+    if left < -1e-9 * max(variance, 1e-300):
+        raise InputError("no data have these covariances: sigma_yx explains more than the variance in sigma_yy.")
+    return max(left, 0.0) / 2
 
 
 def two_matrices(A: Any, W: Any, cross: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

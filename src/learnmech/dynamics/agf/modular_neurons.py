@@ -53,10 +53,10 @@ def six_neurons(template: Any, frequency: int) -> Float[np.ndarray, "neurons siz
     if 2 * frequency == length:
         first = utility_maximiser(template, frequency) * math.sqrt(3 * length)
         neurons = np.stack([first, first * np.repeat([1.0, -1.0, -1.0], length)])
-        return neurons * (1 / (4 * length * amplitude)) ** (1 / 3)
+        return np.asarray(neurons * (1 / (4 * length * amplitude)) ** (1 / 3))
     rows = []
     for step in range(3):
         phase = 2 * math.pi * step / 3
         first = utility_maximiser(template, frequency, phase, phase) * math.sqrt(3)
         rows += [first, first * np.repeat([1.0, -1.0, -1.0], length)]
-    return np.stack(rows) * (math.sqrt(length / 2) / (3 * amplitude)) ** (1 / 3)
+    return np.asarray(np.stack(rows) * (math.sqrt(length / 2) / (3 * amplitude)) ** (1 / 3))

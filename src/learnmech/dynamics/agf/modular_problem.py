@@ -99,7 +99,7 @@ class ModularProblem(Problem):
         """
         squares = np.square(self._sums(neurons))
         out = squares[:, :, :, None] * neurons[:, None, None, 2 * self.length :] / self.length
-        return np.asarray(out.reshape(len(neurons), -1))
+        return np.asarray(out.reshape(len(neurons), self.length**3))
 
     def output(self, neurons: Float[np.ndarray, "neurons size"]) -> Float[np.ndarray, " outputs"]:
         """Give the network's output, without the features of each neuron.

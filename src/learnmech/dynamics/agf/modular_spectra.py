@@ -125,7 +125,9 @@ def _rows(neurons: Any, parts: Spectrum) -> np.ndarray:
         neurons = neurons.detach().cpu().numpy()
     rows = np.asarray(neurons, dtype=np.float64)
     if rows.ndim < 2 or rows.shape[-1] != 3 * parts.length:
-        raise InputError(f"neurons must have shape (..., neurons, {3 * parts.length}), rows (u, v, w), got {rows.shape}.")
+        raise InputError(
+            f"neurons must have shape (..., neurons, {3 * parts.length}), rows (u, v, w), got {rows.shape}."
+        )
     return rows
 
 

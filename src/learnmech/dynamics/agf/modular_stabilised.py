@@ -183,7 +183,9 @@ def follow(
                 keep[::2] = True
                 keep[-1] = True
                 every *= 2
-                times, states, losses = ([kept for kept, yes in zip(all_, keep, strict=True) if yes] for all_ in (times, states, losses))
+                chosen = np.flatnonzero(keep)
+                times, losses = [times[at] for at in chosen], [losses[at] for at in chosen]
+                states = [states[at] for at in chosen]
             progress = max(stepper.time / end if end else 0.0, 1 - now / first)
             if int(100 * progress) > shown:
                 advance(int(100 * progress) - shown)

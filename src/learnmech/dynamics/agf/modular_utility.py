@@ -62,8 +62,8 @@ def fourier_template(
         InputError: for a frequency out of range, or a negative amplitude.
 
     Example:
-        >>> fourier_template(4, {1: 2.0}).round(12).tolist()
-        [1.0, 0.0, -1.0, 0.0]
+        >>> fourier_template(6, {3: 6.0}).round(12).tolist()
+        [1.0, -1.0, 1.0, -1.0, 1.0, -1.0]
     """
     if isinstance(length, bool) or not isinstance(length, int | np.integer) or length < 3:
         raise InputError(f"length must be an integer of at least 3, the p of addition modulo p, got {length!r}.")

@@ -108,7 +108,7 @@ class ReluDirections:
 
 
 def extremal_directions(
-    X: Any, residual: Any, *, leak: float = 0.0, bias: bool = False, starts: int = 50, seed: int = 0
+    X: Any, residual: Any, *, leak: float = 0.0, bias: bool = False, starts: int = 100, seed: int = 0
 ) -> ReluDirections:
     r"""Find where a frozen residual pulls ReLU neurons.
 
@@ -268,8 +268,8 @@ def _cluster(points: np.ndarray, pulls: np.ndarray, leak: float, starts: int, se
         for sign in (1.0, -1.0):
             for _ in range(starts):
                 start = generator.standard_normal(points.shape[1])
-                start = half * start / np.linalg.norm(start)
-                neuron, _ = frozen_flow(points, pulls, leak, place(points, pulls, leak, sign * half, start, 0.0))
+                weights = half * start / float(np.linalg.norm(start))
+                neuron, _ = frozen_flow(points, pulls, leak, place(points, pulls, leak, sign * half, weights, 0.0))
                 advance(1)
                 if neuron.end != "growth" or neuron.sign != sign:
                     continue

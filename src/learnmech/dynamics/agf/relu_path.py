@@ -56,7 +56,7 @@ def relu(
     refine: bool = True,
     most: int = 20,
     stop: float = 1e-3,
-    starts: int = 50,
+    starts: int = 100,
     seed: int = 0,
 ) -> ReluPrediction:
     r"""Predict what a two-layer ReLU net learns, when, and down to which levels.

@@ -13,6 +13,7 @@ _SMALL = 1e-3
 _CALM = 1e-5
 _FLOOR = -600.0
 _ROUNDS = 200
+_MOST = 4_000
 
 
 def refine_times(
@@ -41,7 +42,7 @@ def refine_times(
         levels: plateaus, that before the first jump first.
 
     Returns:
-        A time for each jump; not a number where the loss does not get there.
+        A time for each jump; not a number where the loss does not get there, or not within 4,000 steps of one transition.
     """
     count = len(values)
     unit = min(1.0, math.sqrt(np.abs(values).max() / max(np.linalg.norm(points, axis=1).max(), 1e-300)))
@@ -63,21 +64,24 @@ def refine_times(
             continue
         seen = np.maximum(logs, _FLOOR)
         net = make_net(points, values, leak, rows * np.exp(seen)[:, None])
-        moment = _transition(net, moment, middles, crossed, small, rate)
+        moment, complete = _transition(net, moment, middles, crossed, small, rate)
         norms = np.linalg.norm(net.neurons, axis=1)
         rows, logs = net.neurons / norms[:, None], np.log(norms) + np.minimum(logs - _FLOOR, 0.0)
-        if not any(map(math.isnan, crossed)):
+        if not (complete and any(map(math.isnan, crossed))):
             break
     return np.array(crossed)
 
 
 def _transition(
     net: Net, moment: float, middles: list[float], crossed: list[float], small: float, rate: float
-) -> float:
-    """Integrate until the large neurons rest, and note when the loss crosses the middles."""
+) -> tuple[float, bool]:
+    """Integrate until the large neurons rest, or for 4,000 steps, and note when the loss crosses the middles."""
     before = [0.0, net.loss(net.neurons)]
+    visits = 0
 
     def visit(time: float, neurons: np.ndarray, loss: float, speed: float) -> bool:
+        nonlocal visits
+        visits += 1
         for index, middle in enumerate(middles):
             if math.isnan(crossed[index]) and before[1] > middle >= loss:
                 share = (before[1] - middle) / (before[1] - loss)
@@ -86,9 +90,11 @@ def _transition(
         norms = np.linalg.norm(neurons, axis=1)
         growth = np.abs((neurons * net.velocity(neurons)).sum(axis=1)) / np.square(norms)
         over = np.log(norms) > small - 1e-9
-        return not any(map(math.isnan, crossed)) or bool(growth[over].max(initial=0.0) <= _CALM * rate)
+        over_budget = visits >= 11 * _MOST
+        return over_budget or not any(map(math.isnan, crossed)) or bool(growth[over].max(initial=0.0) <= _CALM * rate)
 
-    return moment + follow_net(net, visit, end=1e5 / rate, inside=10)
+    passed = follow_net(net, visit, end=1e5 / rate, inside=10)
+    return moment + passed, visits < 11 * _MOST
 
 
 def _residual(points: np.ndarray, values: np.ndarray, leak: float, neurons: np.ndarray) -> np.ndarray:
