@@ -21,7 +21,7 @@ from learnmech.dynamics.agf.problems import Block
 from learnmech.dynamics.agf.written_problem import NeuronProblem
 from learnmech.history import save
 
-DIMENSION, SAMPLES, NEURONS = 6, 400, 8
+DIMENSION, SAMPLES, NEURONS = 6, 200, 8
 STRENGTHS = np.array([3.0, -2.0, 1.0])
 
 torch.set_num_threads(1)
@@ -67,7 +67,7 @@ def compare(scale: float) -> None:
     init = scale * np.random.default_rng(1).standard_normal((NEURONS, 1 + DIMENSION))
     stages = run(problem, init)
     prediction = read_run(stages)
-    flow = gradient_flow(problem, init, stop=1e-8)
+    flow = gradient_flow(problem, init, stop=1e-6, tolerance=1e-7)
     times, losses, speeds = (flow[name].values for name in ("time", "loss", "speed"))
     jumps = [crossing(times, losses, (high + low) / 2) for high, low in zip(prediction.levels, prediction.levels[1:])]
     ends = [*jumps[1:], times[-1]]

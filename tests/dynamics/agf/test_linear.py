@@ -5,11 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from scipy.optimize import minimize
 
+from learnmech.dynamics.agf.comparing import compare
 from learnmech.dynamics.agf.engine_run import run
 from learnmech.dynamics.agf.flows import gradient_flow
 from learnmech.dynamics.agf.linear_covariance import general_stages
+from learnmech.dynamics.agf.linear_exact import missing_shares
 from learnmech.dynamics.agf.linear_modes import linear
 from learnmech.dynamics.agf.linear_problem import LinearProblem
 from learnmech.errors import InputError
@@ -62,10 +65,13 @@ def test_the_explicit_case_of_two_modes():
     np.testing.assert_allclose(crossings(flow, found), found.crossing_times, rtol=2e-4)
 
 
-@pytest.mark.parametrize(("scale", "error"), [(1e-2, 5e-3), (1e-4, 6e-5), (1e-8, 1e-5)])
 @pytest.mark.parametrize("hidden", [8, 40])
-@pytest.mark.parametrize("spread", [None, (2.0, 0.5, 1.0, 3.0)])
-def test_refined_times_are_those_of_gradient_flow(scale, error, hidden, spread):
+@pytest.mark.parametrize(
+    ("spread", "scale", "error"),
+    [(None, 1e-2, 1e-3), (None, 1e-4, 3e-7), (None, 1e-8, 1e-7)]
+    + [((2.0, 0.5, 1.0, 3.0), scale, error) for scale, error in ((1e-2, 5e-3), (1e-4, 4e-4), (1e-8, 1e-5))],
+)
+def test_refined_times_are_those_of_gradient_flow(hidden, spread, scale, error):
     generator = np.random.default_rng(1)
     left, right = rotation(generator, 4), rotation(generator, 4)
     cross, covariance = left @ np.diag(SPECTRUM) @ right.T, None
@@ -78,6 +84,39 @@ def test_refined_times_are_those_of_gradient_flow(scale, error, hidden, spread):
     np.testing.assert_allclose(found.strengths, SPECTRUM / (1.0 if spread is None else np.array(spread)), rtol=1e-9)
     flow = flow_of(LinearProblem(cross, covariance), A, W, found)
     np.testing.assert_allclose(found.times / half_times(flow, found), 1.0, atol=error)
+    if spread is None:
+        assert np.abs(compare(found, flow).time_errors).max() < 2 * error
+
+
+def test_missing_shares_are_those_of_the_flow():
+    """Far before and far after, and in between beside an ODE solver, a fourfold covariance included."""
+    generator = np.random.default_rng(4)
+    A, W = start(generator, 1e-5, 5, 3, 3)
+    growth = np.array([3.0, 2.5, 1.0])
+    strengths = growth / 4
+    times = np.linspace(2.0, 14.0, 9)
+
+    def slope(_, flat):
+        A, W = flat[:15].reshape(3, 5), flat[15:].reshape(5, 3)
+        rest = np.diag(growth) - 4 * A @ W
+        return np.concatenate([(rest @ W.T).ravel(), (A.T @ rest).ravel()])
+
+    path = solve_ivp(slope, (0, 14), np.concatenate([A.ravel(), W.ravel()]), t_eval=times, rtol=1e-11, atol=1e-16)
+    found = missing_shares(times, (A.T + W) / math.sqrt(2), growth, strengths)
+    for flat, missing in zip(path.y.T, found, strict=True):
+        product = flat[:15].reshape(3, 5) @ flat[15:].reshape(5, 3)
+        expected = np.eye(3) - product / np.sqrt(np.outer(strengths, strengths))
+        np.testing.assert_allclose(missing, expected, atol=5e-7)
+    np.testing.assert_allclose(missing_shares(np.zeros(1), (A.T + W), growth, strengths)[0], np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(missing_shares(np.full(1, 1e4), (A.T + W), growth, strengths)[0], 0.0, atol=1e-9)
+
+
+def test_modes_that_overlap_still_have_exact_crossings():
+    generator = np.random.default_rng(0)
+    A, W = start(generator, 1e-3, 6, 6, 6)
+    found = linear(A, W, np.diag(1 / np.arange(1.0, 7.0)))
+    flow = flow_of(LinearProblem(np.diag(1 / np.arange(1.0, 7.0))), A, W, found)
+    np.testing.assert_allclose(crossings(flow, found), found.crossing_times, rtol=1e-4)
 
 
 def test_the_order_is_that_of_growth_and_not_of_the_drop():
@@ -142,8 +181,8 @@ def test_plain_times_of_aligned_neurons_are_logarithms():
     A = 1e-3 * np.eye(3) / math.sqrt(2)
     found = linear(A, A, np.diag([3.0, 2.0, 1.0]))
     np.testing.assert_allclose(found.plain_times, -math.log(1e-3) / np.array([3.0, 2.0, 1.0]), rtol=1e-12)
-    # the hidden vector of mode k has length sqrt 2 times 1e-3 / sqrt 2, so that its strength starts at 1e-6 / 2
-    np.testing.assert_allclose(found.times, [math.log(s / 5e-7 - 1) / (2 * s) for s in (3.0, 2.0, 1.0)], rtol=1e-12)
+    # the hidden vector of mode k has length 1e-3, and hidden vectors are orthogonal: a logistic curve from 5e-7
+    np.testing.assert_allclose(found.times, [math.log(s / 5e-7 - 1) / (2 * s) for s in (3.0, 2.0, 1.0)], rtol=1e-10)
 
 
 def test_fewer_hidden_neurons_learn_the_first_modes():
@@ -152,7 +191,10 @@ def test_fewer_hidden_neurons_learn_the_first_modes():
     found = linear(A, W, np.diag(SPECTRUM))
     assert len(found) == 2
     assert found.levels[-1] == pytest.approx((1.2**2 + 0.6**2) / 2)
-    assert "2 hidden neurons learn the first 2 of 4 modes." in found.notes
+    assert "the hidden neurons learn 2 of 4 modes." in found.notes
+    only = linear(1e-3 * np.array([[0.0], [1.0]]), 1e-3 * np.array([[0.0, 1.0]]), np.diag([2.0, 1.0]))
+    assert only.order == (1,)
+    np.testing.assert_allclose(only.levels, [2.5, 2.0])
     flow = flow_of(LinearProblem(np.diag(SPECTRUM)), A, W, found)
     assert float(flow["loss"][-1]) == pytest.approx(found.levels[-1], rel=1e-3)
     np.testing.assert_allclose(half_times(flow, found), found.times, rtol=1e-4)
@@ -199,7 +241,7 @@ def test_levels_for_any_covariance_are_those_of_the_best_map_of_each_rank():
         return problem.loss(flat.reshape(rank, -1))
 
     for rank in (1, 2):
-        best = min(minimize(loss, generator.standard_normal(7 * rank), args=(rank,), tol=1e-12).fun for _ in range(3))
+        best = min(minimize(loss, generator.standard_normal(7 * rank), args=(rank,), tol=1e-10).fun for _ in range(2))
         assert best == pytest.approx(found.levels[rank], rel=1e-6)
     flow = flow_of(problem, A, W, found)
     np.testing.assert_allclose(crossings(flow, found) / found.crossing_times, 1.0, atol=0.15)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
-from scipy.optimize import minimize
+from scipy.optimize import least_squares
 
 from learnmech.dynamics.agf.flows import gradient_flow
 from learnmech.dynamics.agf.modular_levels import modular_addition
@@ -132,27 +132,24 @@ def test_six_neurons_learn_a_frequency_without_error_and_the_levels_are_what_is_
 
 
 def test_fewer_neurons_leave_known_shares():
-    def best(template, count, tries):
-        problem = ModularProblem(template)
-        shape = (count, problem.size)
-        draws = np.random.default_rng(3)
-        return min(
-            minimize(
-                lambda flat: (problem.loss(flat.reshape(shape)), problem.gradient(flat.reshape(shape)).ravel()),
-                draws.standard_normal(shape).ravel() * 0.5,
-                jac=True,
-                method="L-BFGS-B",
-                options={"maxiter": 3000, "ftol": 1e-15, "gtol": 1e-9},
-            ).fun
-            for _ in range(tries)
-        ) / problem.loss(np.zeros((0, problem.size)))
+    """A search by least squares comes down to the shares, and not below; with 2 and 4 slowly, in a flat valley."""
 
-    one = fourier_template(7, {1: 2.0})
-    assert best(one, 1, 3) == pytest.approx(8 / 9, abs=1e-6)
-    assert best(one, 2, 4) == pytest.approx(5 / 9, abs=1e-6)
-    assert best(one, 4, 8) == pytest.approx(1 / 6, abs=1e-5)
-    alternating = fourier_template(6, {3: 2.0})
-    assert best(alternating, 1, 2) == pytest.approx(1 / 2, abs=1e-6)
+    def best(template, count, seeds):
+        problem = ModularProblem(template)
+        found = []
+        for seed in seeds:
+            start = 0.5 * np.random.default_rng(seed).standard_normal((count, problem.size))
+            run = least_squares(
+                lambda flat: problem.residual(flat.reshape(count, -1)), start.ravel(), max_nfev=100, xtol=1e-12
+            )
+            found.append(run.cost / problem.loss(start[:0]))
+        return min(found)
+
+    one = fourier_template(5, {1: 2.0})
+    assert best(one, 1, range(2)) == pytest.approx(8 / 9, abs=1e-6)
+    for count, seeds, share in ((2, range(2), 5 / 9), (4, range(2), 1 / 6)):
+        assert share - 1e-9 < best(one, count, seeds) < share + 3e-4
+    assert best(fourier_template(6, {3: 2.0}), 1, range(2)) == pytest.approx(1 / 2, abs=1e-6)
 
 
 def test_the_levels_are_those_of_the_mean_squared_error_of_pytorch():
@@ -171,6 +168,8 @@ def test_times_without_a_start_are_the_bounds():
     np.testing.assert_allclose(bare.amplitudes, [10.0, 5.0, 2.5])
     assert modular_addition(PAPER + 3.0).levels[0] == pytest.approx(6.5625)
     assert any("mean" in note for note in modular_addition(PAPER + 3.0).notes)
+    assert any("three times frequency 1" in note for note in bare.notes)
+    assert not any("three times" in note for note in modular_addition(APART).notes)
 
 
 def test_ties_and_the_nyquist_frequency_have_a_defined_order():

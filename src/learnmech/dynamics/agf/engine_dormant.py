@@ -13,7 +13,8 @@ from scipy.optimize import brentq
 from learnmech.dynamics.agf.problems import Problem
 from learnmech.errors import LearnmechError
 
-_RELATIVE = 1e-13
+_RELATIVE = {2: 1e-13}
+_RELATIVE_ABOVE = 1e-10
 _ABSOLUTE = 1e-15
 _ABSOLUTE_LOG = 1e-11
 _KINKED_STEP = 0.01
@@ -183,8 +184,9 @@ class _SmoothSteps:
     def __init__(self, slopes: Slopes, state: np.ndarray, start: float, end: float):
         absolute = np.full(state.reshape(-1, slopes.problem.size + 1).shape, _ABSOLUTE)
         absolute[:, -1] = _ABSOLUTE_LOG
+        relative = _RELATIVE.get(slopes.problem.degree, _RELATIVE_ABOVE)
         method: Any = DOP853
-        self._solver = method(slopes, start, state, end, rtol=_RELATIVE, atol=absolute.ravel())
+        self._solver = method(slopes, start, state, end, rtol=relative, atol=absolute.ravel())
         self.moment, self.state = start, state
         self.inside: Callable[[float], np.ndarray] = lambda moment: state
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from learnmech.dynamics.agf.linear_covariance import general_stages
+from learnmech.dynamics.agf.linear_exact import half_times, loss_times
 from learnmech.dynamics.agf.linear_plain import neuron_times
 from learnmech.dynamics.agf.linear_problem import covariances, two_matrices, unexplained
 from learnmech.dynamics.agf.predictions import Prediction
@@ -61,19 +62,23 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None, *, sigma_yy: A
         t_k = \frac{1}{2\sigma_k}\log\Big(\frac{s_k}{R_{kk}^2/2} - 1\Big), \qquad
         z_k = (A_0^Tu_k + W_0v_k)/\sqrt2, \quad QR = [z_1\ z_2\ \dots] .
 
-    The orthogonalisation is needed because hidden directions that earlier modes have used decay for later ones. Levels are
-    :math:`\ell_k = \frac12\sum_{j>k}\sigma_js_j`. The order is that of these times, so mostly that of :math:`\sigma`, not of
-    the drops of the loss. The loss crosses the mean of two levels a little earlier, at ``loss_times``: a strength of
-    :math:`(1 - 1/\sqrt2)s_k`, which is :math:`\log(1+\sqrt2)/(2\sigma_k)` before.
+    The orthogonalisation is needed because hidden directions that earlier modes have used decay for later ones. For whitened
+    inputs the times are then corrected for modes that overlap in time, by the closed form of
+    :func:`~learnmech.dynamics.agf.linear_exact.missing_shares`. Levels are :math:`\ell_k = \frac12\sum_{j>k}\sigma_js_j`. The order
+    is that of these times, so mostly that of :math:`\sigma`, not of the drops of the loss. The loss crosses the mean of two
+    levels a little earlier, at ``loss_times``: near a strength of :math:`(1 - 1/\sqrt2)s_k`, which is
+    :math:`\log(1+\sqrt2)/(2\sigma_k)` before.
 
     For any other :math:`\Sigma_{xx}` the modes are the eigenvectors of :math:`\Sigma_{yx}\Sigma_{xx}^{-1}\Sigma_{xy}`, a conjecture of
     that paper's code, and ``times`` are those of leading order; see :func:`~learnmech.dynamics.agf.linear_covariance.general_stages`.
 
     Source: Kunin et al. 2025 (arXiv 2506.06489), fully connected linear networks; the refined times are derived here.
 
-    How to read it: refined times are exact up to the share of a mode that is gone before it grows: errors of 3e-3, 6e-5 and
-    1e-5 at starts of 1e-2, 1e-4 and 1e-8. ``plain_times`` are off by a share of order :math:`1/|\log|\theta_0||`. Neither is valid
-    for a start that is not small: where a strength at the start exceeds half of its end, the time is NaN and a note says so.
+    How to read it: for whitened inputs the times are exact up to the square of the start (errors near 1e-4 at 1e-2, 1e-7
+    at 1e-4). For commuting inputs the error is the share of a mode that is there while a faster one saturates, of order
+    :math:`|\theta_0|^{2(1 - \sigma_{k+1}/\sigma_k)}`: up to 7e-3, 5e-4 and 1e-5 at starts of 1e-2, 1e-4 and 1e-8 in our runs. ``plain_times``
+    are off by a share of order :math:`1/|\log|\theta_0||`. Neither is valid for a start that is not small: where a
+    strength at the start exceeds half of its end, the time is NaN and a note says so.
 
     ``case`` is "whitened" where :math:`\Sigma_{xx}` is a multiple of the identity, "commuting" where the :math:`v_k` are its
     eigenvectors, both to 1e-9 of its largest entry, and else "general".
@@ -99,8 +104,8 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None, *, sigma_yy: A
     Example:
         >>> A, W = 1e-4 * np.array([[1.0, 2.0], [0.0, 1.0]]), 1e-4 * np.array([[1.0, -1.0], [2.0, 0.0]])
         >>> found = linear(A, W, np.diag([2.0, 1.0]))
-        >>> found.times.round(6).tolist(), found.levels.tolist()
-        ([4.376097, 9.609594], [2.5, 0.5, 0.0])
+        >>> found.times.round(4).tolist(), found.levels.tolist()
+        ([4.3761, 9.6096], [2.5, 0.5, 0.0])
     """
     cross, spread, _, inverse = covariances(sigma_yx, sigma_xx)
     first, second = two_matrices(A0, W0, cross)
@@ -116,43 +121,59 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None, *, sigma_yy: A
     left, growth, eigenvalues, right = modes
     whitened = bool(np.ptp(np.diag(spread)) <= _SAME * spread.max() and _off_diagonal(spread) <= _SAME * spread.max())
     strengths = growth / eigenvalues
-    total = float(growth @ strengths) / 2
-    count = min(first.shape[1], len(growth))
     notes: list[str] = []
     plain = neuron_times(first, second, left, right, growth)
     left, right, amplitudes = _amplitudes(first, second, left, right, growth, strengths, notes)
-    if count < len(growth):
-        notes.append(f"{first.shape[1]} hidden neurons learn the first {count} of {len(growth)} modes.")
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = strengths / (amplitudes**2 / 2) - 1
         halves = np.where(ratios >= 1, np.log(ratios), math.nan) / (2 * growth)
-    _note(halves[:count], notes)
-    rank = np.argsort(np.nan_to_num(halves[:count], nan=-math.inf, posinf=math.inf), kind="stable")
-    growth, strengths, halves = growth[rank], strengths[rank], halves[rank]
+    hidden = (first.T @ left + second @ right) / math.sqrt(2)
+    if whitened:
+        halves = half_times(halves, hidden, growth, strengths)
+    chosen = _listed(amplitudes, first.shape[1])
+    _note(halves, chosen, notes)
+    chosen = chosen[np.argsort(np.nan_to_num(halves[chosen], nan=-math.inf, posinf=math.inf), kind="stable")]
+    drops = growth * strengths / 2
+    levels = np.maximum(drops.sum() - np.concatenate([[0.0], np.cumsum(drops[chosen])]), 0.0)
+    crossed = halves[chosen] + _LOSS_HALF / (2 * growth[chosen])
+    if whitened:
+        every = np.concatenate([chosen, np.setdiff1d(np.arange(len(growth)), chosen)])
+        crossed = loss_times(crossed, levels, hidden[:, every], growth[every], strengths[every])
     return LinearPrediction(
-        times=halves,
-        levels=floor + np.maximum(total - np.concatenate([[0.0], np.cumsum(growth * strengths)]) / 2, 0.0),
-        order=tuple(rank.tolist()),
+        times=halves[chosen],
+        levels=floor + levels,
+        order=tuple(chosen.tolist()),
         model="two-layer linear network",
         notes=tuple(notes),
         case="whitened" if whitened else "commuting",
-        growth=growth,
-        strengths=strengths,
-        left=left[:, rank],
-        right=right[:, rank],
-        plain_times=plain[:count][rank],
-        loss_times=halves + _LOSS_HALF / (2 * growth),
+        growth=growth[chosen],
+        strengths=strengths[chosen],
+        left=left[:, chosen],
+        right=right[:, chosen],
+        plain_times=plain[chosen],
+        loss_times=crossed,
     )
 
 
-def _note(times: Float[np.ndarray, " jumps"], notes: list[str]) -> None:
-    """Say which modes have no time, and why."""
-    for chosen, text in (
+def _listed(amplitudes: Float[np.ndarray, " modes"], hidden: int) -> np.ndarray:
+    """The modes that are learned, and those absent from the start as far as hidden neurons are left for them."""
+    learned, absent = np.flatnonzero(amplitudes > 0), np.flatnonzero(amplitudes == 0)
+    return np.sort(np.concatenate([learned, absent[: max(min(hidden, len(amplitudes)) - len(learned), 0)]]))
+
+
+def _note(times: Float[np.ndarray, " modes"], chosen: np.ndarray, notes: list[str]) -> None:
+    """Say which modes are not learned or have no time, and why."""
+    if len(chosen) < len(times):
+        notes.append(f"the hidden neurons learn {len(chosen)} of {len(times)} modes.")
+    for reason, text in (
         (np.isnan(times), "the start is not small for mode(s) {}: no time is predicted."),
-        (np.isinf(times), "mode(s) {} are absent from the start and never learned: their time is inf."),
+        (
+            np.isinf(times),
+            "mode(s) {} have no hidden direction of their own at the start and are never learned: time inf.",
+        ),
     ):
-        if chosen.any():
-            notes.append(text.format(", ".join(map(str, np.flatnonzero(chosen)))))
+        if reason[chosen].any():
+            notes.append(text.format(", ".join(map(str, chosen[reason[chosen]]))))
 
 
 def _off_diagonal(matrix: np.ndarray) -> float:
@@ -224,8 +245,9 @@ def _amplitudes(
         elif width > 1:
             padded = np.abs(np.diag(np.linalg.qr(rest, mode="r"), 0))
             padded = np.concatenate([padded, np.zeros(width - len(padded))])
+        padded[padded <= _NOTHING * np.linalg.norm(hidden[:, block])] = 0.0
         amplitudes[block] = padded
-        basis = np.hstack([basis, directions[:, sizes > 0]])
+        basis = np.hstack([basis, directions[:, sizes > _NOTHING * np.linalg.norm(hidden[:, block])]])
     return left, right, amplitudes
 
 

@@ -67,10 +67,11 @@ class LinearProblem(Problem):
             InputError: for wrong shapes.
         """
         inputs = as_array("X", X, 2)
-        targets = as_array("Y", Y, np.ndim(Y) if np.ndim(Y) in (1, 2) else 2).reshape(len(inputs), -1)
+        targets = as_array("Y", Y, np.ndim(Y) if np.ndim(Y) in (1, 2) else 2)
         if len(targets) != len(inputs) or not len(inputs):
             raise InputError(f"X and Y must have as many rows, got {inputs.shape} and {np.shape(Y)}.")
         count = len(inputs)
+        targets = targets.reshape(count, -1)
         return cls(targets.T @ inputs / count, inputs.T @ inputs / count, targets.T @ targets / count)
 
     def neurons(self, A: Any, W: Any) -> Float[np.ndarray, "neurons size"]:

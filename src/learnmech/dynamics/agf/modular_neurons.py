@@ -20,14 +20,14 @@ def six_neurons(template: Any, frequency: int) -> Float[np.ndarray, "neurons siz
         \lambda = \sqrt{\tfrac2p}\Big(\frac{\sqrt{p/2}}{3|\hat x_k|}\Big)^{1/3} .
 
     A pair of signs cancels the squares, which no target contains; three products of cosines make one of complex numbers, and fewer
-    do not. With N < 6 neurons the share of the frequency's loss that stays is at best 8/9, 5/9, 0.326, 1/6 and, for five, as small
-    as one likes but only with weights that grow without bound.
+    do not. With N = 1 to 4 neurons the share of the frequency's loss that stays is 8/9, 5/9, 0.326 and 1/6 at best (a search comes down
+    to these from above, slowly in flat valleys); with five it can be as small as one likes, but only with weights that grow without bound.
 
     The Nyquist frequency of an even p needs two: :math:`u = \lambda(-1)^n, v = \pm u, w = \pm\operatorname{sign}(\hat x_k)\,u`
     with :math:`\lambda^3 = 1/(4p|\hat x_k|)`; one alone leaves half.
 
-    Source: Kunin et al. 2025 (arXiv 2506.06489) for six neurons with such phases; this closed form, the shares for fewer (by search,
-    8/9, 5/9 and 1/6 to rounding) and the Nyquist frequency are derived here.
+    Source: Kunin et al. 2025 (arXiv 2506.06489) for six neurons with such phases; this closed form, the shares for fewer (found by
+    search) and the Nyquist frequency are derived here.
 
     Args:
         template: x (p,); its mean is removed.

@@ -26,8 +26,8 @@ class ModularProblem(Problem):
     (arXiv 2506.06489), modular addition; the factorisation is derived here.
 
     The flow is stiff once a frequency is learned (eigenvalues of some hundreds against times of some hundreds):
-    :func:`~learnmech.dynamics.agf.gradient_flow` takes a stabilised explicit method of order 2 here, whose tolerance is 1e-5 at the least;
-    jump times were then within 1e-3 of those at a tolerance a hundred times smaller.
+    :func:`~learnmech.dynamics.agf.gradient_flow` takes a stabilised explicit method of order 2 here, whose tolerance is never below 1e-5;
+    with 18 neurons and p = 20, jump times were within 5e-4 of those of an explicit method of order 8, for a twentieth of the gradients.
 
     Args:
         template: x (p,), p at least 3.

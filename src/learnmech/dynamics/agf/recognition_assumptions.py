@@ -8,8 +8,11 @@ import numpy as np
 from learnmech.dynamics.agf.predictions import Prediction
 
 _SMALL_LOSS = 0.01
+_SMALL_NORM = 0.1
 _SLOW_STEP = 0.05
 _APART = 3.0
+_CORRELATED = 0.3
+_UNBALANCED = 1e-2
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,13 @@ class Assumption:
         return f"{mark:9s} {self.name}: {self.measured}" + ("" if self.holds else f" ({self.meaning})")
 
 
-def small_start(loss: float, zero_loss: float) -> Assumption:
+def small_start(loss: float, zero_loss: float, largest: float) -> Assumption:
     """Judge the start by how much of the loss it has changed.
 
     Args:
         loss: of the model as it is.
-        zero_loss: of a model that outputs 0.
+        zero_loss: of a model without neurons.
+        largest: norm of a neuron.
 
     Returns:
         The assumption.
@@ -46,8 +50,8 @@ def small_start(loss: float, zero_loss: float) -> Assumption:
     change = abs(loss / zero_loss - 1) if zero_loss > 0 else math.inf
     return Assumption(
         "small start",
-        change < _SMALL_LOSS,
-        f"the loss differs by {change:.2g} from that of the output 0",
+        change < _SMALL_LOSS and largest < _SMALL_NORM,
+        f"the loss differs by {change:.2g} of that without neurons, and the largest neuron has norm {largest:.2g}",
         "plateaus are not reached, and jumps run into one another; make the first weights smaller",
     )
 
@@ -93,24 +97,91 @@ def jumps_apart(prediction: Prediction, growth: float) -> Assumption:
     )
 
 
-def biases(largest: float, mean_target: float, present: bool) -> Assumption:
-    """Judge whether biases can be left out.
+def near_commuting(case: str, off: float) -> Assumption:
+    """Judge whether modes of a linear network grow independently.
 
     Args:
-        largest: of the biases, at the start.
-        mean_target: size of the mean target and the mean input, relative to their spread.
-        present: whether there are trainable biases.
+        case: of the instance: whitened, commuting or general.
+        off: largest correlation between the inputs along two modes.
 
     Returns:
         The assumption.
     """
-    if not present:
-        return Assumption("no biases", True, "there are none", "")
     return Assumption(
-        "no biases",
-        largest <= 1e-6 and mean_target <= 1e-3,
-        f"they begin at up to {largest:.2g}, and data have means of {mean_target:.2g} of their spread",
-        "a bias learns the mean at once and is not in the prediction; centre the data, or use bias=False",
+        "modes grow by themselves",
+        case != "general" or off < _CORRELATED,
+        f"inputs along two modes correlate by at most {off:.2g}",
+        "growing modes mix, so times are approximate and levels a conjecture; whiten the inputs",
+    )
+
+
+def population(off: float, most: float) -> Assumption:
+    """Judge whether contexts are those of the theory, with independent normal inputs and weights.
+
+    Args:
+        off: relative distance between the measured moment E y x z and that of the theory.
+        most: largest for which they are.
+
+    Returns:
+        The assumption.
+    """
+    return Assumption(
+        "contexts of independent normal inputs and weights",
+        off < most,
+        f"the first moment is off by {off:.2g}",
+        "the samples themselves were used, which is slower",
+    )
+
+
+def biases(inner: float | None, outer: float | None) -> Assumption:
+    """Say what becomes of biases.
+
+    Args:
+        inner: largest bias of a neuron at the start; None if there is none.
+        outer: of an output.
+
+    Returns:
+        The assumption.
+    """
+    if inner is None and outer is None:
+        return Assumption("no biases", True, "there are none", "")
+    parts = []
+    if inner is not None:
+        parts.append("those of neurons are taken as weights of a constant input")
+    if outer is not None:
+        parts.append("those of outputs are taken to have learned the mean before anything else")
+    return Assumption("no biases", outer is None, "; ".join(parts), "early jumps may come before that; use bias=False")
+
+
+def balanced(charge: float) -> Assumption:
+    """Judge whether the factors of every neuron are of one size.
+
+    Args:
+        charge: largest difference of squared norms between the factors of a neuron, which gradient flow keeps.
+
+    Returns:
+        The assumption.
+    """
+    return Assumption(
+        "balanced start",
+        charge < _UNBALANCED,
+        f"squared norms of the factors of a neuron differ by at most {charge:.2g}",
+        "neurons keep that difference, and learn in other shapes than balanced ones",
+    )
+
+
+def gradient_descent(optimizer: str, exact: bool | None) -> Assumption:
+    """Judge the optimizer.
+
+    Args:
+        optimizer: in words.
+        exact: whether its steps are those of a gradient flow up to their size; None if not known.
+
+    Returns:
+        The assumption.
+    """
+    return Assumption(
+        "plain gradient descent", exact, optimizer, "times, and for other optimizers order and levels too, may differ"
     )
 
 

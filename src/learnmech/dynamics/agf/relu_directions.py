@@ -267,7 +267,7 @@ def _cluster(points: np.ndarray, pulls: np.ndarray, leak: float, starts: int, se
     with terminal_bar("extremal directions", 2 * starts, least=1000) as advance:
         for sign in (1.0, -1.0):
             for _ in range(starts):
-                start = generator.standard_normal(points.shape[1])
+                start = generator.standard_normal((1, points.shape[1]))[0]
                 weights = half * start / float(np.linalg.norm(start))
                 neuron, _ = frozen_flow(points, pulls, leak, place(points, pulls, leak, sign * half, weights, 0.0))
                 advance(1)

@@ -25,10 +25,13 @@ Data = tuple[Float[np.ndarray, "samples dim"], Float[np.ndarray, " samples"]]
 
 
 def two_coordinates() -> Data:
-    r"""Give the paper's problem in the plane: :math:`X^TX = R\,\mathrm{diag}(1, 25)R^T`, R turned by 150 degrees, from (-0.2, 2).
+    r"""Give the paper's problem in the plane.
+
+    X is the lower Cholesky factor of :math:`R\,\mathrm{diag}(1, 25)R^T`, R a turn by 150 degrees, as in the authors' code (which makes
+    that matrix :math:`XX^T`), and the coefficients are (-0.2, 2).
 
     Returns:
-        X, a Cholesky factor (its Gram matrix :math:`XX^T`, the turned one, belongs to its rows), and y.
+        X (2, 2) and y (2,).
     """
     angle = math.radians(150)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -53,7 +56,7 @@ def follow(data: Data, log_scales: Sequence[float], end: float, records: int, pr
     Args:
         data: inputs and targets.
         log_scales: logs of the scales, negative.
-        end: in the unit of the prediction, time over minus the log of the scale.
+        end: of each flow, over the time of the last jump.
         records: points kept of each flow.
         prefix: of the names of variables and dimensions.
 
@@ -61,11 +64,12 @@ def follow(data: Data, log_scales: Sequence[float], end: float, records: int, pr
         Variables over scale, record, coordinate, jump and plateau, each with the prefix.
     """
     expected = diagonal(*data)
+    end = end * float(expected.times[-1])
     runs = []
-    with terminal_bar(len(log_scales), "flows") as advance:
+    with terminal_bar("flows", len(log_scales)) as advance:
         for log_scale in log_scales:
             runs.append(_one(data, expected, log_scale, end, records))
-            advance()
+            advance(1)
     names = {key: f"{prefix}{key}" for key in ("scale", "record", "coordinate", "jump", "plateau")}
     scale, record, coordinate, jump, plateau = names.values()
     unit = "time of the flow / -log(scale)"
@@ -88,6 +92,14 @@ def follow(data: Data, log_scales: Sequence[float], end: float, records: int, pr
                 (scale, jump),
                 [run["half_time"] for run in runs],
                 "loss crosses the mean of two predicted levels",
+                unit,
+                _MEASURED,
+            ),
+            (
+                "coefficient_time",
+                (scale, jump),
+                [run["coefficient_time"] for run in runs],
+                "the coefficient that enters has half of its value on the next saddle",
                 unit,
                 _MEASURED,
             ),
@@ -131,9 +143,28 @@ def _one(
         "beta": _between(kept, times, beta),
         "accumulated": _between(kept, times, flow["accumulated"].values),
         "half_time": found.crossings / -log_scale,
+        "coefficient_time": _coefficient_times(expected, times, beta) / -log_scale,
         "level": found.levels,
         "distance": offsets.min(axis=0) / size,
     }
+
+
+def _coefficient_times(
+    expected: DiagonalPrediction, times: Float[np.ndarray, " time"], beta: Float[np.ndarray, "time dim"]
+) -> Float[np.ndarray, " jumps"]:
+    found = []
+    for entries, saddle in zip(expected.entering, expected.saddles[1:], strict=True):
+        index, sign = entries[0]
+        values, half = sign * beta[:, index], sign * saddle[index] / 2
+        after = int(np.argmax(values > half))
+        if after == 0:
+            found.append(math.nan)
+            continue
+        # between two points the coefficient grows exponentially
+        before = max(float(values[after - 1]), 1e-300)
+        share = math.log(half / before) / math.log(float(values[after]) / before)
+        found.append(times[after - 1] + share * (times[after] - times[after - 1]))
+    return np.array(found)
 
 
 def spread_records(flow: xr.Dataset, records: int) -> Float[np.ndarray, " records"]:
@@ -172,7 +203,7 @@ def compare_routes(designs: int) -> dict[str, Any]:
     """
     random = np.random.default_rng(20250609)
     rows = []
-    with terminal_bar(designs, "designs") as advance:
+    with terminal_bar("designs", designs) as advance:
         for _ in range(designs):
             inputs = _correlated(random)
             values = inputs @ random.standard_normal(8)
@@ -180,15 +211,15 @@ def compare_routes(designs: int) -> dict[str, Any]:
             same = path.order == other.order and path.leaving == other.leaving
             difference = float(np.abs(other.times / path.times - 1).max()) if same else math.inf
             rows.append((difference, same, len(path), sum(bool(gone) for gone in path.leaving)))
-            advance()
-    difference, same, jumps, left = zip(*rows, strict=True)
+            advance(1)
+    table = np.array(rows, dtype=np.float64).T
     return {
-        name: (("design",), np.array(values), {"long_name": text, "units": "1", "source": _PREDICTED})
+        name: (("design",), values, {"long_name": text, "units": "1", "source": _PREDICTED})
         for name, values, text in (
-            ("route_difference", difference, "largest relative difference of jump times between the routes"),
-            ("route_same", np.array(same, dtype=np.int64), "whether both routes learn and drop the same"),
-            ("route_jumps", jumps, "jumps"),
-            ("route_left", left, "jumps at which a coordinate leaves"),
+            ("route_difference", table[0], "largest relative difference of jump times between the routes"),
+            ("route_same", table[1].astype(np.int64), "whether both routes learn and drop the same"),
+            ("route_jumps", table[2].astype(np.int64), "jumps"),
+            ("route_left", table[3].astype(np.int64), "jumps at which a coordinate leaves"),
         )
     }
 
@@ -209,6 +240,9 @@ def compare_ends(designs: int) -> dict[str, Any]:
 
     Returns:
         Over ``wide_design``: the excess of the l1 norm over the least, relative, and the same of the solution of least l2 norm.
+
+    Raises:
+        LearnmechError: if a linear programme is not solved.
     """
     random = np.random.default_rng(20250610)
     rows = []
@@ -221,14 +255,18 @@ def compare_ends(designs: int) -> dict[str, Any]:
         least = np.linalg.lstsq(inputs, values, rcond=None)[0]
         misfit = float(np.abs(inputs @ end - values).max())
         rows.append((np.abs(end).sum() / solved.fun - 1, np.abs(least).sum() / solved.fun - 1, misfit))
-    excess, other, misfit = zip(*rows, strict=True)
+    excess, other, misfits = np.array(rows).T
     about = {"units": "1", "source": "last saddle against a linear programme"}
     return {
-        "l1_excess": (("wide_design",), excess, {"long_name": "l1 norm of the end over the least one, minus 1", **about}),
+        "l1_excess": (
+            ("wide_design",),
+            excess,
+            {"long_name": "l1 norm of the end over the least one, minus 1", **about},
+        ),
         "l2_excess": (
             ("wide_design",),
             other,
             {"long_name": "l1 norm of the solution of least l2 norm over the least one, minus 1", **about},
         ),
-        "misfit": (("wide_design",), misfit, {"long_name": "largest residual of the end", **about}),
+        "misfit": (("wide_design",), misfits, {"long_name": "largest residual of the end", **about}),
     }

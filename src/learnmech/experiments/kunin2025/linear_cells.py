@@ -226,5 +226,9 @@ def _times(dimensions: tuple[str, ...], parts: Mapping[str, tuple[np.ndarray, st
 def _levels(measured: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
     return {
         "level": (("plateau",), measured, {"long_name": "level of the loss", "units": "1", "source": _MEASURED}),
-        "expected_level": (("plateau",), expected, {"long_name": "the same, predicted", "units": "1", "source": DERIVED}),
+        "expected_level": (
+            ("plateau",),
+            expected,
+            {"long_name": "the same, predicted", "units": "1", "source": DERIVED},
+        ),
     }
