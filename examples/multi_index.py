@@ -21,7 +21,7 @@ from learnmech.dynamics.agf.problems import Block
 from learnmech.dynamics.agf.written_problem import NeuronProblem
 from learnmech.history import save
 
-DIMENSION, SAMPLES, NEURONS = 6, 200, 8
+DIMENSION, SAMPLES, NEURONS = 6, 200, 6
 STRENGTHS = np.array([3.0, -2.0, 1.0])
 
 torch.set_num_threads(1)
@@ -64,10 +64,10 @@ def crossing(times: np.ndarray, losses: np.ndarray, middle: float) -> float:
 
 def compare(scale: float) -> None:
     """Print the prediction beside gradient flow, for starts of a given size."""
-    init = scale * np.random.default_rng(1).standard_normal((NEURONS, 1 + DIMENSION))
+    init = scale * np.random.default_rng(3).standard_normal((NEURONS, 1 + DIMENSION))
     stages = run(problem, init)
     prediction = read_run(stages)
-    flow = gradient_flow(problem, init, stop=1e-6, tolerance=1e-7)
+    flow = gradient_flow(problem, init, stop=1e-5, tolerance=1e-6)
     times, losses, speeds = (flow[name].values for name in ("time", "loss", "speed"))
     jumps = [crossing(times, losses, (high + low) / 2) for high, low in zip(prediction.levels, prediction.levels[1:])]
     ends = [*jumps[1:], times[-1]]

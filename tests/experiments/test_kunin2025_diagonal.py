@@ -125,6 +125,7 @@ def test_the_figure_is_drawn(history):
     titles = " ".join(axes.get_title(loc="left") for axes in figure.axes)
     assert len(figure.axes) == 9
     assert "staircase" in titles
+    figure.set_dpi(40)
     assert as_png(figure)[:4] == b"\x89PNG"
     first, second, losses = loss_grid(history, 20)
     inputs, values = two_coordinates()

@@ -7,7 +7,7 @@ from learnmech import history as histories
 from learnmech.errors import InputError
 from learnmech.experiments.drawing import as_png
 from learnmech.experiments.kunin2025 import attention, attention_cells, framework, linear, linear_cells
-from learnmech.experiments.kunin2025.linear_drawing import power_of_ten
+from learnmech.experiments.kunin2025.linear_reading import power_of_ten
 from learnmech.experiments.reproduction import Context
 
 FIGURES = {
@@ -45,7 +45,10 @@ def test_claims_hold_and_the_figure_is_drawn(figure, tmp_path):
     claims = {claim.key: claim for claim in reproduction.check(history, "smoke")}
     assert set(keys) <= set(claims)
     assert {claims[key].verdict for key in keys} == {"pass"}, "\n".join(map(str, claims.values()))
-    assert as_png(reproduction.draw(history))[:4] == b"\x89PNG"
+    drawing = reproduction.draw(history)
+    assert all(axes.get_title(loc="left") and axes.has_data() for axes in drawing.axes)
+    if reproduction is framework.FRAMEWORK:
+        assert as_png(drawing)[:4] == b"\x89PNG"
     assert set(histories.load(histories.save(history, tmp_path / "history.nc"))) == set(history)
 
 
@@ -77,7 +80,7 @@ def test_bad_overrides_are_refused(reproduction, overrides, message, tmp_path):
 def test_strengths_of_one_neuron_follow_the_logistic_curve():
     """A balanced neuron on one mode: s(t) = σ / (1 + (σ/s₀ - 1) exp(-2σt)), half of σ at log(σ/s₀ - 1) / (2σ)."""
     rate, start = 1.7, 1e-3
-    config = {"hidden": 1, "scale": start, "draw": 0, "values": [rate], "records": 50}
+    config = {"hidden": 1, "scale": start, "draw": 0, "values": [rate], "records": 50, "tolerance": 1e-10}
     found = linear_cells.follow_whitened(config)
     first, second = linear_cells.draw_weights(1, 1, 1, start, linear_cells.derive_seed(0, "whitened 1"))
     plus = (first[0, 0] + second[0, 0]) / np.sqrt(2)

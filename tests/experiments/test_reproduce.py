@@ -35,7 +35,9 @@ def test_the_figures_that_were_promised_are_there():
     saddles = {"jacot2022/phase"}
     scaled = {"chizat2019/lazy"}
     mechanics = {"kunin2020/charges"}
-    assert set(FIGURES) == springs | speeds | leaky | rich | saddles | mechanics | scaled
+    kinds = ("framework", "linear", "diagonal", "modular", "attention", "relu", "greedy")
+    flows = {f"kunin2025/{name}" for name in kinds}
+    assert set(FIGURES) == springs | speeds | leaky | rich | saddles | mechanics | scaled | flows
     assert set(list_figures()) == set(FIGURES)
 
 

@@ -11,6 +11,7 @@ _JACOT = "learnmech.experiments.jacot2024"
 _SADDLE = "learnmech.experiments.jacot2022"
 _KUNIN = "learnmech.experiments.kunin2024"
 _MECHANICS = "learnmech.experiments.kunin2020"
+_FLOWS = "learnmech.experiments.kunin2025"
 
 FIGURES: dict[str, str] = {
     "shi2024/fig1a": f"{_SHI}.figure1:FIG1A",
@@ -53,6 +54,13 @@ FIGURES: dict[str, str] = {
     "kunin2024/phase": f"{_KUNIN}.phase:PHASE",
     "chizat2019/lazy": "learnmech.experiments.chizat2019.lazy:LAZY",
     "kunin2020/charges": f"{_MECHANICS}.charges:CHARGES",
+    "kunin2025/framework": f"{_FLOWS}.framework:FRAMEWORK",
+    "kunin2025/linear": f"{_FLOWS}.linear:LINEAR",
+    "kunin2025/diagonal": f"{_FLOWS}.diagonal:DIAGONAL",
+    "kunin2025/modular": f"{_FLOWS}.modular:MODULAR",
+    "kunin2025/attention": f"{_FLOWS}.attention:ATTENTION",
+    "kunin2025/relu": f"{_FLOWS}.relu:RELU",
+    "kunin2025/greedy": f"{_FLOWS}.greedy:GREEDY",
 }
 """Name to ``module:object``."""
 

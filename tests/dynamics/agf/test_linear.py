@@ -1,6 +1,7 @@
 """Two-layer linear networks: modes and their times against gradient flow, closed forms, the engine, bad input."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -295,6 +296,9 @@ def test_tensors_and_labels():
     assert problem.label(np.array([0.0, 1.0, 0.0, 1.0])) == 0
     assert problem.label(np.array([1.0, 0.0, 1.0, 0.0])) == 1
     assert "learns 0" in str(found)
+    again = pickle.loads(pickle.dumps(found)).convert(time_factor=2.0)
+    np.testing.assert_allclose(again.times, 2 * found.times)
+    np.testing.assert_array_equal(again.plain_times, found.plain_times)
 
 
 @pytest.mark.parametrize(

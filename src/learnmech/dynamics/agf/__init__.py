@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from learnmech.dynamics.agf.engine_reading import read_run
     from learnmech.dynamics.agf.engine_run import run
     from learnmech.dynamics.agf.flows import gradient_flow
+    from learnmech.dynamics.agf.greedy_training import Greedy
     from learnmech.dynamics.agf.linear_modes import LinearPrediction, linear
     from learnmech.dynamics.agf.linear_problem import LinearProblem
+    from learnmech.dynamics.agf.modular_levels import ModularPrediction, modular_addition
+    from learnmech.dynamics.agf.modular_neurons import six_neurons
+    from learnmech.dynamics.agf.modular_problem import ModularProblem
+    from learnmech.dynamics.agf.modular_spectra import frequency_power, frequency_share, neuron_power
+    from learnmech.dynamics.agf.modular_times import activation_times
+    from learnmech.dynamics.agf.modular_utility import fourier_template, maximal_utilities, utility_maximiser
     from learnmech.dynamics.agf.predictions import Prediction
     from learnmech.dynamics.agf.problems import Block, Problem
     from learnmech.dynamics.agf.relu_directions import ReluDirections, extremal_directions
@@ -34,14 +41,18 @@ __getattr__, __dir__ = lazy_names(
         "Comparison": "comparing",
         "DiagonalPrediction": "diagonal_path",
         "DiagonalProblem": "diagonal_problem",
+        "Greedy": "greedy_training",
         "LinearPrediction": "linear_modes",
         "LinearProblem": "linear_problem",
+        "ModularPrediction": "modular_levels",
+        "ModularProblem": "modular_problem",
         "NeuronProblem": "written_problem",
         "Prediction": "predictions",
         "Problem": "problems",
         "ReluDirections": "relu_directions",
         "ReluPrediction": "relu_path",
         "ReluProblem": "relu_problem",
+        "activation_times": "modular_times",
         "compare": "comparing",
         "diagonal": "diagonal_path",
         "diagonal_flow": "diagonal_logs",
@@ -49,12 +60,20 @@ __getattr__, __dir__ = lazy_names(
         "diagonal_potential": "diagonal_bias",
         "draw_staircase": "staircase_drawing",
         "extremal_directions": "relu_directions",
+        "fourier_template": "modular_utility",
+        "frequency_power": "modular_spectra",
+        "frequency_share": "modular_spectra",
         "gradient_flow": "flows",
         "linear": "linear_modes",
         "linear_attention": "attention_modes",
+        "maximal_utilities": "modular_utility",
+        "modular_addition": "modular_levels",
+        "neuron_power": "modular_spectra",
         "read_run": "engine_reading",
         "relu": "relu_path",
         "run": "engine_run",
+        "six_neurons": "modular_neurons",
+        "utility_maximiser": "modular_utility",
     },
 )
 
@@ -65,14 +84,18 @@ __all__ = [
     "Comparison",
     "DiagonalPrediction",
     "DiagonalProblem",
+    "Greedy",
     "LinearPrediction",
     "LinearProblem",
+    "ModularPrediction",
+    "ModularProblem",
     "NeuronProblem",
     "Prediction",
     "Problem",
     "ReluDirections",
     "ReluPrediction",
     "ReluProblem",
+    "activation_times",
     "compare",
     "diagonal",
     "diagonal_flow",
@@ -80,10 +103,18 @@ __all__ = [
     "diagonal_potential",
     "draw_staircase",
     "extremal_directions",
+    "fourier_template",
+    "frequency_power",
+    "frequency_share",
     "gradient_flow",
     "linear",
     "linear_attention",
+    "maximal_utilities",
+    "modular_addition",
+    "neuron_power",
     "read_run",
     "relu",
     "run",
+    "six_neurons",
+    "utility_maximiser",
 ]

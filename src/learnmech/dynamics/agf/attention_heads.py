@@ -11,8 +11,8 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
 _ROUGH = np.zeros(12)
 _ROUGH[::2] = np.linalg.solve(np.polynomial.legendre.legvander(_NODES[::2], 5).T, [2.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 _PANEL = 0.5
-_FAR = 300.0
-_FINEST = 2.0**-8
+_FAR = 192.0
+_FINEST = 2.0**-5
 _ROUGHLY = 1e-4
 _ROUNDS = 60
 
@@ -62,10 +62,11 @@ class HeadPaths:
     """
 
     def __init__(self, heads: Heads, growth: Float[np.ndarray, " dimension"]):
-        self._growth = growth
         force = (heads.query * growth * heads.key).sum(axis=1)
         self._sign = np.where(heads.value == 0, np.where(force < 0, -1.0, 1.0), np.sign(heads.value))
         self._up, self._down = (heads.query + heads.key) / 2, (heads.query - heads.key) / 2
+        # a component that is not there must not grow, lest 0 be multiplied with infinity
+        self._growth = np.where((self._up != 0) | (self._down != 0), growth, 0.0)
         self._first = heads.value**2
         turn = self._turns()
         turned = turn > 0
@@ -73,10 +74,9 @@ class HeadPaths:
         self._first = np.where(turned, 0.0, self._first)
         self._sign = np.where(turned, -self._sign, self._sign)
         push = self._slope(np.zeros(len(turn))) / 2
-        there = (self._up != 0) | (self._down != 0)
-        self._stiff = np.where(there, growth, 0.0).max(axis=1, initial=0.0)
-        self._moves = (self._stiff > 0) & ((self._first > 0) | (push > 0))
-        self._unit = 1 / np.where(self._stiff > 0, self._stiff, 1.0)
+        fastest = self._growth.max(axis=1, initial=0.0)
+        self._moves = (fastest > 0) & ((self._first > 0) | (push > 0))
+        self._unit = 1 / np.where(fastest > 0, fastest, 1.0)
         # the clock is counted in roots from where a constant force would have turned the head, which smooths 1 / v
         with np.errstate(divide="ignore", invalid="ignore"):
             before = np.where(push > 0, self._first / (2 * push), math.inf)
@@ -144,6 +144,7 @@ class HeadPaths:
         clock = np.zeros(len(self._first))
         searched = (self._first > 0) & (self._slope(clock) < 0)
         found = np.zeros(len(clock), dtype=bool)
+        fastest = self._growth.max(axis=1, initial=0.0)
         for _ in range(_ROUNDS):
             square, slope = self._value_square(clock), self._slope(clock)
             searched &= slope < 0
@@ -151,7 +152,9 @@ class HeadPaths:
             searched &= ~found
             if not searched.any():
                 break
-            clock = np.where(searched, clock - square / np.where(searched, slope, -1.0), clock)
+            step = np.where(searched, -square / np.where(searched, slope, -1.0), 0.0)
+            searched &= (clock + step) * fastest < _FAR
+            clock = np.where(searched | found, clock + step * searched, 0.0)
         return np.where(found, clock, 0.0)
 
     def _tabulate(self, norm: float) -> None:
@@ -214,7 +217,7 @@ class HeadPaths:
     def _value_square(self, clock: np.ndarray) -> np.ndarray:
         """v^2: that of the start, and twice the work of the force."""
         flat = clock if clock.ndim == 2 else clock[:, None]
-        rate = (2 * self._sign[:, None] * flat)[..., None] * self._growth
+        rate = (2 * self._sign[:, None] * flat)[..., None] * self._growth[:, None, :]
         work = (np.expm1(rate) @ (self._up**2)[..., None])[..., 0] + (np.expm1(-rate) @ (self._down**2)[..., None])[
             ..., 0
         ]
@@ -224,4 +227,4 @@ class HeadPaths:
     def _slope(self, clock: Float[np.ndarray, " heads"]) -> Float[np.ndarray, " heads"]:
         """Derivative of v^2 by the clock."""
         raised, lowered = self._exponentials(clock)
-        return np.asarray(2 * self._sign * ((raised**2 - lowered**2) @ self._growth))
+        return np.asarray(2 * self._sign * ((raised**2 - lowered**2) * self._growth).sum(axis=1))

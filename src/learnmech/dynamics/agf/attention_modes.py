@@ -150,7 +150,7 @@ def _from_heads(spread: np.ndarray, pairs: int, init: Any) -> AttentionPredictio
         if tied.sum() > 1:
             dormant = _turned(dormant, first, mode, tied)
             notes.append(f"component {mode} has equals: what is learned is a direction between them.")
-        bounds.append(moment + (1 / largest - 1) / (math.sqrt(3) * growth[mode]))
+        bounds.append(moment + math.sqrt(3) * (1 / largest - 1) / growth[mode])
         moment += float(waits[first])
         activations.append(moment)
         times.append(moment + _saturation(growth[mode], strengths[mode]))

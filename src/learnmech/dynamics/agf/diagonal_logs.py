@@ -11,7 +11,7 @@ from scipy.integrate import LSODA
 
 from learnmech import history
 from learnmech.dynamics.agf.diagonal_data import Regression, diagonal_data
-from learnmech.dynamics.agf.flows import SOURCE, _choose
+from learnmech.dynamics.agf.flows import SOURCE, choose_records
 from learnmech.errors import InputError, LearnmechError
 
 _INSIDE = 3
@@ -133,7 +133,7 @@ def follow_logs(
                 f"the integrator took {_MOST_STEPS} steps to time {solver.t:.3g}; give an earlier end."
             )
     moments, levels = np.array(times), np.array(values)
-    keep = _choose(moments, levels, records)
+    keep = choose_records(moments, levels, records)
     kept = [parts(states[index]) for index in keep]
     return Logs(
         moments[keep],

@@ -14,8 +14,9 @@ from scipy.optimize import minimize
 from learnmech.dynamics.agf.problems import Problem
 
 _LARGE = 300
-_MOST_STEPS = 20_000
-_FLOW_TOLERANCE = 1e-8
+_MOST_STEPS = 10_000
+_FLOW_TOLERANCE = 1e-7
+_STALLED = 1e-7
 _NEAR = 1e-5
 _AT_REST = 1e-9
 _CLOSE = 1e-2
@@ -55,7 +56,8 @@ def settle(
     A true flow with error control brings them near it, so that they end in the valley that the flow leads to. From there, Newton's
     method (many neurons: a quasi-Newton search) makes it exact; its result counts only if it is near and the loss is not
     higher. A neuron that shrinks below a thousandth (or, if that is more, twice the norm at which its conserved charges would turn
-    it round) is taken out, and the others go on.
+    it round) is taken out, and the others go on. Where the best loss needs infinite weights, the flow ends, not converged, once
+    the loss falls by less than a ten millionth of its way while time doubles.
 
     Args:
         problem: the model.
@@ -146,6 +148,8 @@ def _follow(
     rough = _FLOW_TOLERANCE if problem.smooth else 1e-6
     solver = method(slope, 0.0, neurons.ravel(), math.inf, rtol=rough, atol=rough * 1e-2)
     state, near = neurons, _NEAR * scale
+    begin = mark_loss = problem.loss(neurons)
+    mark = 10 / scale
     for _ in range(_MOST_STEPS):
         before = np.linalg.norm(state, axis=1)
         with warnings.catch_warnings():
@@ -168,6 +172,11 @@ def _follow(
             if polished is not None:
                 return Settled(polished, none, True)
             near /= 10
+        if solver.t >= 2 * mark:
+            now = problem.loss(state)
+            if mark_loss - now <= _STALLED * (begin - now):
+                break
+            mark, mark_loss = float(solver.t), now
     polished = _polish(problem, state, tolerance * scale, smallest)
     return Settled(state if polished is None else polished, none, polished is not None)
 

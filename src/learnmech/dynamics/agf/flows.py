@@ -71,7 +71,7 @@ def gradient_flow(
     times, states = _integrate(problem, neurons, end, stop, tolerance)
     losses = np.array([problem.loss(state) for state in states])
     speeds = np.array([np.square(problem.gradient(state)).sum() for state in states])
-    keep = _choose(times, losses, records)
+    keep = choose_records(times, losses, records)
     return flow_history(
         problem,
         times[keep],
@@ -161,8 +161,17 @@ def _integrate(
     raise LearnmechError(f"the integrator took {_MOST_STEPS} steps to time {solver.t:.3g}; give an earlier end.")
 
 
-def _choose(times: Float[np.ndarray, " time"], losses: Float[np.ndarray, " time"], records: int) -> np.ndarray:
-    """Indices to keep: even in a mean of the share of steps, of time, and of the way that the loss went."""
+def choose_records(times: Float[np.ndarray, " time"], losses: Float[np.ndarray, " time"], records: int) -> np.ndarray:
+    """Choose which records to keep: evenly in the mean of the share of steps, of time, and of the way that the loss went.
+
+    Args:
+        times: of all records.
+        losses: at each.
+        records: how many to keep at the most.
+
+    Returns:
+        Their indices, the first and the last among them.
+    """
     if len(times) <= records:
         return np.arange(len(times))
     steps = np.linspace(0, 1, len(times))

@@ -1,7 +1,9 @@
 """What a two-layer linear network learns, and when: singular modes, with jump times exact for whitened inputs."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -31,9 +33,8 @@ class LinearPrediction(Prediction):
         strengths: size :math:`s_k` of each mode of AW when it is learned.
         left: output direction of each mode, in columns.
         right: input direction of each mode, in columns.
-        plain_times: of alternating gradient flow itself, of leading order :math:`-\log|\theta_0|/\sigma_k`: when a neuron reaches
-            norm 1, see :func:`~learnmech.dynamics.agf.linear_plain.neuron_times`; infinity where none is left.
-        loss_times: when the loss crosses the mean of two levels, where that is known (NaN elsewhere).
+        find_plain_times: gives ``plain_times``, when they are asked for.
+        find_loss_times: gives ``loss_times``, when they are asked for.
     """
 
     case: Case
@@ -41,8 +42,21 @@ class LinearPrediction(Prediction):
     strengths: Float[np.ndarray, " jumps"]
     left: Float[np.ndarray, "outputs jumps"]
     right: Float[np.ndarray, "inputs jumps"]
-    plain_times: Float[np.ndarray, " jumps"]
-    loss_times: Float[np.ndarray, " jumps"]
+    find_plain_times: Callable[[], np.ndarray] = field(repr=False)
+    find_loss_times: Callable[[], np.ndarray] = field(repr=False)
+
+    @cached_property
+    def plain_times(self) -> Float[np.ndarray, " jumps"]:
+        r"""Times of alternating gradient flow itself, of leading order :math:`-\log|\theta_0|/\sigma_k`: when a neuron has norm 1.
+
+        See :func:`~learnmech.dynamics.agf.linear_plain.neuron_times`; infinity where no neuron is left.
+        """
+        return self.find_plain_times()
+
+    @cached_property
+    def loss_times(self) -> Float[np.ndarray, " jumps"]:
+        """When the loss crosses the mean of two levels; not a number where that is not known."""
+        return self.find_loss_times()
 
     @property
     def crossing_times(self) -> Float[np.ndarray, " jumps"]:
@@ -122,7 +136,7 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None, *, sigma_yy: A
     whitened = bool(np.ptp(np.diag(spread)) <= _SAME * spread.max() and _off_diagonal(spread) <= _SAME * spread.max())
     strengths = growth / eigenvalues
     notes: list[str] = []
-    plain = neuron_times(first, second, left, right, growth)
+    network = first, second, left, right, growth
     left, right, amplitudes = _amplitudes(first, second, left, right, growth, strengths, notes)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = strengths / (amplitudes**2 / 2) - 1
@@ -136,9 +150,8 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None, *, sigma_yy: A
     drops = growth * strengths / 2
     levels = np.maximum(drops.sum() - np.concatenate([[0.0], np.cumsum(drops[chosen])]), 0.0)
     crossed = halves[chosen] + _LOSS_HALF / (2 * growth[chosen])
-    if whitened:
-        every = np.concatenate([chosen, np.setdiff1d(np.arange(len(growth)), chosen)])
-        crossed = loss_times(crossed, levels, hidden[:, every], growth[every], strengths[every])
+    every = np.concatenate([chosen, np.setdiff1d(np.arange(len(growth)), chosen)])
+    whole = levels, hidden[:, every], growth[every], strengths[every]
     return LinearPrediction(
         times=halves[chosen],
         levels=floor + levels,
@@ -150,9 +163,13 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None, *, sigma_yy: A
         strengths=strengths[chosen],
         left=left[:, chosen],
         right=right[:, chosen],
-        plain_times=plain[chosen],
-        loss_times=crossed,
+        find_plain_times=partial(_chosen_times, network, chosen),
+        find_loss_times=partial(loss_times, crossed, *whole) if whitened else partial(np.copy, crossed),
     )
+
+
+def _chosen_times(network: tuple[np.ndarray, ...], chosen: np.ndarray) -> np.ndarray:
+    return neuron_times(*network)[chosen]
 
 
 def _listed(amplitudes: Float[np.ndarray, " modes"], hidden: int) -> np.ndarray:
@@ -271,6 +288,6 @@ def _general(cross: np.ndarray, inverse: np.ndarray, size: float, hidden: int, f
         right=np.stack([right / norm for right, norm in zip(rights, strengths, strict=True)], axis=1)
         if count
         else np.zeros((cross.shape[1], 0)),
-        plain_times=unit * stages.times,
-        loss_times=np.full(count, math.nan),
+        find_plain_times=partial(np.copy, unit * stages.times),
+        find_loss_times=partial(np.full, count, math.nan),
     )

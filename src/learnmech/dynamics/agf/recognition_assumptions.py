@@ -9,10 +9,11 @@ from learnmech.dynamics.agf.predictions import Prediction
 
 _SMALL_LOSS = 0.01
 _SMALL_NORM = 0.1
-_SLOW_STEP = 0.05
+_SLOW_STEP = 0.1
 _APART = 3.0
 _CORRELATED = 0.3
 _UNBALANCED = 1e-2
+_SMALL_MEAN = 0.05
 
 
 @dataclass(frozen=True)
@@ -133,24 +134,29 @@ def population(off: float, most: float) -> Assumption:
     )
 
 
-def biases(inner: float | None, outer: float | None) -> Assumption:
+def biases(inner: bool, mean: float | None) -> Assumption:
     """Say what becomes of biases.
 
     Args:
-        inner: largest bias of a neuron at the start; None if there is none.
-        outer: of an output.
+        inner: whether neurons have biases.
+        mean: what biases of outputs have to learn before anything else, relative to the spread of targets; None if there are none.
 
     Returns:
         The assumption.
     """
-    if inner is None and outer is None:
+    if not inner and mean is None:
         return Assumption("no biases", True, "there are none", "")
-    parts = []
-    if inner is not None:
-        parts.append("those of neurons are taken as weights of a constant input")
-    if outer is not None:
-        parts.append("those of outputs are taken to have learned the mean before anything else")
-    return Assumption("no biases", outer is None, "; ".join(parts), "early jumps may come before that; use bias=False")
+    parts = ["those of neurons are taken as weights of a constant input"] if inner else []
+    if mean is not None:
+        parts.append(
+            f"those of outputs are taken to have learned the mean first, which is off by {mean:.2g} of the spread of targets"
+        )
+    return Assumption(
+        "no biases",
+        mean is None or mean < _SMALL_MEAN,
+        "; ".join(parts),
+        "neurons grow while they learn it, so jumps come earlier; use bias=False, or centre the targets",
+    )
 
 
 def balanced(charge: float) -> Assumption:

@@ -136,7 +136,7 @@ def predict(
         ...     _ = nn.init.constant_(weight, 1e-3)
         >>> found = predict(net, (torch.ones(1, 1), torch.ones(1, 1)), learning_rate=1e-3)
         >>> flow = math.log((1e6 - 1) * (math.sqrt(2) - 1)) / 2
-        >>> found.levels.tolist(), bool(abs(found.times[0] * 2e-3 - flow) < 1e-5), found.time_unit
+        >>> found.levels.tolist(), bool(abs(found.times[0] * math.log1p(2e-3) - flow) < 1e-5), found.time_unit
         ([1.0, 0.0], True, 'optimizer steps')
     """
     found_data = training_data(data)
@@ -228,14 +228,15 @@ def _assumptions(
     rest = targets if bias is None else targets - bias.reshape(-1)
     zero = float(rest.square().sum()) / (2 * count)
     largest = float(np.linalg.norm(made.neurons, axis=1).max())
-    inner, outer = (
-        None if role not in values else float(values[role].abs().max()) for role in ("inner_bias", "outer_bias")
-    )
+    mean = None
+    if bias is not None:
+        spread = float((targets - targets.mean(dim=0)).square().mean().sqrt())
+        mean = float(rest.mean(dim=0).square().mean().sqrt()) / max(spread, 1e-300)
     rate = clock.rate * made.clock
     return (
         Assumption("two homogeneous layers", True, f"{recognised.formula}, to {recognised.error:.1g}", ""),
         Assumption("squared loss", True, f"{clock.loss_factor:.6g} times half the mean squared error", ""),
-        judging.biases(inner, outer),
+        judging.biases("inner_bias" in values, mean),
         judging.small_start(loss, zero, largest),
         judging.balanced(_charge(recognised, values)),
         judging.gradient_descent(clock.optimizer, clock.exact),

@@ -19,6 +19,7 @@ from learnmech.dynamics.agf.recognition_modules import Recognised
 from learnmech.dynamics.agf.recognition_problems import ActivationProblem, SampledAttentionProblem
 
 _POPULATION = 0.1
+_NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ def route(found: Recognised, values: Mapping[str, Tensor], inputs: Any, targets:
 def _best(prediction: Prediction, floor: float = 0.0) -> Prediction:
     """A plain prediction with the best times of an instance, in order, and a floor added."""
     times, _ = predicted_times(prediction, None)
+    levels = prediction.levels + floor
     return Prediction(
         times=times,
-        levels=prediction.levels + floor,
+        levels=np.where(levels > _NOTHING * levels[0], levels, 0.0),
         order=prediction.order,
         time_unit=prediction.time_unit,
         loss_unit=prediction.loss_unit,

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from learnmech.dynamics.agf.flows import _choose, flow_history
+from learnmech.dynamics.agf.flows import choose_records, flow_history
 from learnmech.dynamics.agf.problems import Block, Problem
 from learnmech.dynamics.agf.relu_directions import ReluDirections, extremal_directions
 from learnmech.dynamics.agf.relu_flow import follow_net, make_net
@@ -156,7 +156,7 @@ class ReluProblem(Problem):
 
         follow_net(net, visit, end=math.inf if end is None else end, tolerance=tolerance, inside=2)
         kept, levels = np.array(times), np.array(losses)
-        keep = _choose(kept, levels, records)
+        keep = choose_records(kept, levels, records)
         return flow_history(
             self,
             kept[keep],

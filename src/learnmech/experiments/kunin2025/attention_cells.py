@@ -54,7 +54,8 @@ def follow_heads(config: Mapping[str, Any]) -> xr.Dataset:
     """Integrate linear attention, and measure its jumps, strengths and alignment: a cell of a sweep.
 
     Args:
-        config: ``scale``, ``draw``, ``dimension``, ``trace``, ``context``, ``heads`` and ``records``.
+        config: ``scale``, ``draw``, ``dimension``, ``trace``, ``context``, ``heads``, ``tolerance`` and
+            ``records``.
 
     Returns:
         Times and levels over ``component`` and ``plateau``; loss, strengths, and norm and alignment of heads over ``record``.
@@ -65,9 +66,10 @@ def follow_heads(config: Mapping[str, Any]) -> xr.Dataset:
     problem = AttentionProblem(spread, config["context"])
     expected = linear_attention(spread, config["context"], init=start)
     last = float(expected.times[-1])
-    flow = gradient_flow(problem, start, end=_LATER * last + _SETTLED / float(expected.utilities[-1]))
+    end = _LATER * last + _SETTLED / float(expected.utilities[-1])
+    flow = gradient_flow(problem, start, end=end, tolerance=config["tolerance"])
     found = compare(expected, flow)
-    rank = np.argsort(expected.order)
+    rank = np.argsort(np.array(expected.order, dtype=int))
     moments, states = _records(flow, config["records"])
     query, key = states[..., 1 : 1 + size], states[..., 1 + size :]
     matrix = np.einsum("th,thi,thj->tij", states[..., 0], query, key)

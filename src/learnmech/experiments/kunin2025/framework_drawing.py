@@ -89,7 +89,7 @@ def draw(history: xr.Dataset) -> "Figure":
         else:
             sleepers.append(str(neuron + 1))
     if sleepers:
-        norm.plot([], [], color=FAINT, linewidth=1.8, label=f"never wake: {', '.join(sleepers)}")
+        norm.plot([], [], color=FAINT, linewidth=1.8, label=f"never wake in the engine: {', '.join(sleepers)}")
     utility.set_ylim(-0.04, 1.25)
     label_axes(
         utility,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from learnmech.errors import InputError
+from learnmech.errors import DataError, InputError
 from learnmech.experiments.kunin2025.greedy_drawing import draw
 from learnmech.experiments.kunin2025.greedy_measuring import FULL, QUICK, measure_greedy
 from learnmech.experiments.reproduction import Claim, Context, Reproduction, Scale, judge, untested
@@ -31,6 +31,7 @@ def run(context: Context) -> xr.Dataset:
 
     Raises:
         InputError: for unknown data or impossible widths.
+        DataError: if California housing is asked for and not there.
     """
     import torch
 
@@ -42,6 +43,11 @@ def run(context: Context) -> xr.Dataset:
     torch.set_num_threads(1)
     try:
         return measure_greedy(settings, data)
+    except DataError as error:
+        raise DataError(
+            f"{error} This figure needs California housing (UCI or StatLib) as california_housing/cal_housing.data.gz in the folder that "
+            "LEARNMECH_DATA names; data=diabetes takes built-in data instead."
+        ) from None
     finally:
         torch.set_num_threads(threads)
 

@@ -1,5 +1,6 @@
 """The drawing of greedy training beside Adam."""
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,8 +46,6 @@ def draw(history: xr.Dataset) -> "Figure":
 
 
 def _labels(history: xr.Dataset) -> dict[str, str]:
-    import json
-
     epochs = json.loads(history.attrs["config"])["epochs"]
     return {name: text.format(epochs=epochs, short=-(-epochs // 4)) for name, (_, _, text) in _LOOKS.items()}
 
@@ -76,7 +75,15 @@ def _draw_seconds(axes: "Axes", history: xr.Dataset, labels: dict[str, str]) -> 
     least = int(history["neurons"].values.min())
     for name, (colour, marker, _) in _LOOKS.items():
         one = middle.sel(training=name)
-        axes.plot(one["seconds"], one["test_rmse"], color=colour, marker=marker, markersize=5, linestyle="", label=labels[name])
+        axes.plot(
+            one["seconds"],
+            one["test_rmse"],
+            color=colour,
+            marker=marker,
+            markersize=5,
+            linestyle="",
+            label=labels[name],
+        )
         for width, time, search, error in zip(
             history["neurons"].values, one["seconds"].values, one["search_seconds"].values, one["test_rmse"].values, strict=True
         ):  # fmt: skip

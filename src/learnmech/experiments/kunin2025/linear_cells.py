@@ -45,7 +45,8 @@ def follow_whitened(config: Mapping[str, Any]) -> xr.Dataset:
     """Integrate one network on whitened inputs, and measure when each mode is half learned: a cell of a sweep.
 
     Args:
-        config: ``hidden``, ``scale``, ``draw``, ``values`` (singular values of the target, which is diagonal) and ``records``.
+        config: ``hidden``, ``scale``, ``draw``, ``values`` (singular values of the target, which is diagonal),
+            ``tolerance`` of the integration and ``records``.
 
     Returns:
         Times and levels, predicted and measured, over ``mode`` and ``plateau``; the loss over ``record``.
@@ -54,8 +55,8 @@ def follow_whitened(config: Mapping[str, Any]) -> xr.Dataset:
     seed = derive_seed(config["draw"], f"whitened {config['hidden']}")
     first, second = draw_weights(len(values), config["hidden"], len(values), config["scale"], seed)
     problem, expected = LinearProblem(np.diag(values)), linear(first, second, np.diag(values))
-    flow = gradient_flow(problem, problem.neurons(first, second), end=_end(expected))
-    rank = np.argsort(expected.order)
+    flow = gradient_flow(problem, problem.neurons(first, second), end=_end(expected), tolerance=config["tolerance"])
+    rank = np.argsort(np.array(expected.order, dtype=int))
     left, right, growth = expected.left[:, rank], expected.right[:, rank], expected.growth[rank]
     hidden = (first.T @ left + second @ right) / math.sqrt(2)
     largest = float(np.linalg.norm(np.hstack([first.T, second]), axis=1).max())
@@ -95,7 +96,7 @@ def follow_general(config: Mapping[str, Any]) -> xr.Dataset:
 
     Args:
         config: ``scale``, ``draw``, ``values`` (singular values of the cross-covariance), ``spread`` (eigenvalues of the input
-            covariance, in a random basis), ``hidden`` and ``records``.
+            covariance, in a random basis), ``hidden``, ``tolerance`` and ``records``.
 
     Returns:
         Conjectured and measured times over ``mode``, levels over ``plateau``, the loss over ``record``.
@@ -107,7 +108,7 @@ def follow_general(config: Mapping[str, Any]) -> xr.Dataset:
     seed = derive_seed(config["draw"], "general start")
     first, second = draw_weights(len(values), config["hidden"], len(values), config["scale"], seed)
     problem, expected = LinearProblem(cross, covariance), linear(first, second, cross, covariance)
-    flow = gradient_flow(problem, problem.neurons(first, second), end=_end(expected))
+    flow = gradient_flow(problem, problem.neurons(first, second), end=_end(expected), tolerance=config["tolerance"])
     found = compare(expected, flow)
     return histories.build(
         {

@@ -6,6 +6,8 @@ import numpy as np
 import xarray as xr
 
 from learnmech.experiments.drawing import label_axes, new_figure
+from learnmech.experiments.kunin2025.linear_claims import REFINED
+from learnmech.experiments.kunin2025.linear_reading import power_of_ten, relative_error
 from learnmech.experiments.kunin2025.staircases import draw_measured, draw_staircase
 from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD
 
@@ -19,7 +21,6 @@ _SERIES = (
     ("without_turn", "refined, not orthogonalised", "#b7791f", "^"),
     ("refined", "refined", ACCENT, "o"),
 )
-_BOUNDS = {1e-2: 3e-3, 1e-4: 6e-5, 1e-8: 1e-5}
 
 
 def draw(history: xr.Dataset) -> "Figure":
@@ -42,19 +43,6 @@ def draw(history: xr.Dataset) -> "Figure":
     return figure
 
 
-def power_of_ten(scale: float) -> str:
-    """Write a scale as people do.
-
-    Args:
-        scale: of the start.
-
-    Returns:
-        Such as 1e-4; other numbers in short.
-    """
-    exponent = round(float(np.log10(scale)))
-    return f"1e{exponent}" if np.isclose(scale, 10.0**exponent, rtol=1e-9) and exponent < 0 else f"{scale:g}"
-
-
 def _draw_scales(axes: "Axes", history: xr.Dataset) -> None:
     first = history.isel(hidden=0, draw=0)
     limit = 1 / np.sqrt(2 * -np.diff(first["expected_level"].isel(scale=0).values))  # a drop is half the squared rate
@@ -62,7 +50,9 @@ def _draw_scales(axes: "Axes", history: xr.Dataset) -> None:
     for scale, colour in zip(history["scale"].values, _SHADES, strict=False):
         part = first.sel(scale=scale)
         unit = -np.log(scale)
-        draw_measured(axes, part["moment"] / unit, part["loss"], colour=colour, label=f"scale {power_of_ten(scale)}")
+        draw_measured(
+            axes, part["moment"].values / unit, part["loss"].values, colour=colour, label=f"scale {power_of_ten(scale)}"
+        )
         levels = part["expected_level"].values
         middles = (levels[:-1] + levels[1:]) / 2
         axes.plot(part["expected_crossing"] / unit, middles, "o", color=colour, markersize=4.5, markeredgecolor="white")
@@ -77,13 +67,13 @@ def _draw_errors(axes: "Axes", history: xr.Dataset) -> None:
     for position, scale in enumerate(scales):
         for offset, (name, _, colour, marker) in zip((-0.22, 0.0, 0.22), _SERIES, strict=True):
             part = history.sel(scale=scale)
-            errors = np.abs(part["half"] / part[name] - 1).values.ravel()
+            errors = relative_error(part, "half", name).values.ravel()
             spots = position + offset + 0.12 * (np.arange(len(errors)) / max(len(errors) - 1, 1) - 0.5)
             axes.plot(
                 spots, np.maximum(errors, 1e-11), marker, color=colour, markersize=3, alpha=0.55, markeredgewidth=0
             )
-        if scale in _BOUNDS:
-            axes.plot([position + 0.08, position + 0.36], 2 * [_BOUNDS[scale]], color=INK, linewidth=1.2)
+        if scale in REFINED:
+            axes.plot([position + 0.08, position + 0.36], 2 * [REFINED[scale]], color=INK, linewidth=1.2)
     for _, label, colour, marker in _SERIES:
         axes.plot([], [], marker, color=colour, markersize=5, label=label)
     axes.plot([], [], color=INK, linewidth=1.2, label="bound for refined")
@@ -97,7 +87,7 @@ def _draw_errors(axes: "Axes", history: xr.Dataset) -> None:
 def _draw_power(axes: "Axes", history: xr.Dataset) -> None:
     part = history.isel(power_draw=0)
     end = min(1.15 * float(part["power_expected_crossing"].max()), float(part["power_moment"].max()))
-    draw_measured(axes, part["power_moment"], part["power_loss"])
+    draw_measured(axes, part["power_moment"].values, part["power_loss"].values)
     levels = part["power_expected_level"].values
     draw_staircase(axes, part["power_plain"].values, levels, end, colour=FAINT, label="plain prediction")
     draw_staircase(axes, part["power_expected_crossing"].values, levels, end, label="refined prediction")
@@ -146,7 +136,7 @@ def _draw_turn(axes: "Axes", history: xr.Dataset) -> None:
 
 
 def _draw_general(axes: "Axes", history: xr.Dataset) -> None:
-    errors = np.abs(history["general_crossing"] / history["general_expected_crossing"] - 1)
+    errors = relative_error(history, "general_crossing", "general_expected_crossing")
     logs = -np.log10(history["general_scale"].values)
     for mode, (colour, marker) in enumerate(((ACCENT, "o"), (SECOND, "s"), (THIRD, "^"))):
         part = errors.isel(general_mode=mode).transpose("general_scale", "general_draw").values

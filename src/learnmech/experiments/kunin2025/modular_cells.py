@@ -9,107 +9,179 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 
 from learnmech import history as histories
+from learnmech.dynamics.agf.comparing import compare
 from learnmech.dynamics.agf.flows import gradient_flow
-from learnmech.dynamics.agf.modular_levels import modular_addition
+from learnmech.dynamics.agf.modular_levels import ModularPrediction, modular_addition
 from learnmech.dynamics.agf.modular_neurons import six_neurons
 from learnmech.dynamics.agf.modular_problem import ModularProblem
-from learnmech.dynamics.agf.modular_spectra import frequency_share, neuron_power
+from learnmech.dynamics.agf.modular_spectra import frequency_power, frequency_share, neuron_power
 from learnmech.dynamics.agf.modular_utility import fourier_template, spectrum
 from learnmech.training import derive_seed
 
-_SOURCE = "Kunin et al. 2025 (arXiv 2506.06489), modular addition"
+SOURCE = "Kunin et al. 2025 (arXiv 2506.06489), modular addition"
 BEST_FRACTIONS = (8 / 9, 5 / 9, 0.326, 1 / 6)
 """Of a frequency's loss, what 1 to 4 neurons leave at the best."""
+ONE_HOT = "one-hot"
+_LATE, _LATE_BOUNDS = 1.15, 10.0
 
 
 def make_template(config: Mapping[str, Any]) -> Float[np.ndarray, " p"]:
     """Make the template of a cell.
 
     Args:
-        config: ``encoding``, "correlated" or "one-hot"; ``p`` and ``amplitudes`` (frequency as text to size), or ``one_hot_p``.
+        config: ``encoding``; ``one_hot_p`` if that is "one-hot", else ``p`` and ``templates`` (encoding to frequency, as text, to size).
 
     Returns:
         The template.
     """
-    if config["encoding"] == "one-hot":
+    if config["encoding"] == ONE_HOT:
         return np.eye(config["one_hot_p"])[0]
-    return fourier_template(config["p"], {int(k): float(size) for k, size in config["amplitudes"].items()})
+    sizes = config["templates"][config["encoding"]]
+    return fourier_template(config["p"], {int(k): float(size) for k, size in sizes.items()})
 
 
 def follow_start(config: Mapping[str, Any]) -> xr.Dataset:
     """Predict and train one network: a cell of a sweep.
 
     Args:
-        config: ``encoding``, ``seed``, ``scale``, ``records``, ``jumps`` to follow, and see :func:`make_template`; ``width``, ``one_hot_width``.
+        config: ``seed``, ``scale``, ``records``, ``jumps`` to follow, ``later`` (end, in times of the last of them), ``width``,
+            ``one_hot_width``, and see :func:`make_template`.
 
     Returns:
-        Its path over ``record``: time, loss, share of each frequency learned, power of each neuron at each frequency; and the prediction
-        over ``jump``. Entries that a cell lacks are NaN.
+        Its path over ``record``, the prediction and what was measured over ``jump`` and ``plateau``; over ``frequency`` parts of the loss, and
+        when half of each is learned. Entries that a cell lacks are not numbers.
     """
     template = make_template(config)
     problem = ModularProblem(template)
-    hot = config["encoding"] == "one-hot"
+    hot = config["encoding"] == ONE_HOT
     width = config["one_hot_width" if hot else "width"]
     start = problem.neurons(width, config["scale"], derive_seed(config["seed"], config["encoding"]))
-    prediction = modular_addition(template, init=start)
-    followed = len(prediction) if hot else min(config["jumps"], len(prediction))
+    jumps, prediction = config["jumps"], _predict(template, start, None if hot else config["jumps"])
+    last = prediction.times[-1 if hot else min(jumps, len(prediction)) - 1]
     flow = gradient_flow(
-        problem, start, end=1.15 * float(prediction.times[followed - 1]), records=config["records"]
+        problem, start, end=(_LATE if hot else config["later"]) * float(last), records=config["records"]
     )
     count = config["records"]
     take = np.minimum(np.arange(count), flow.sizes["time"] - 1)
-    neurons = flow["neurons"].values[take]
-    shares, powers = frequency_share(neurons, template), neuron_power(neurons, template)
-    frequencies = spectrum(template).frequencies
-    most, wide = max(config["p"], config["one_hot_p"]) // 2, max(config["width"], config["one_hot_width"])
+    neurons, moments = flow["neurons"].values, flow["time"].values
+    shares = frequency_share(neurons, template)
+    parts = spectrum(template)
+    most = max(config["p"], config["one_hot_p"]) // 2
+    wide = max(config["width"], config["one_hot_width"])
+    powers = neuron_power(neurons[take], template)[..., 1:]
+    here = (..., slice(powers.shape[-1]))
+    sums, lasts = main_phases(neurons[take], template)
 
-    def spread(values: np.ndarray, at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def spread(values: Any, shape: tuple[int, ...], at: tuple[Any, ...] = (...,)) -> np.ndarray:
         whole = np.full(shape, np.nan)
-        whole[(..., at)] = values
+        whole[at] = values
         return whole
 
-    share = spread(shares, frequencies - 1, (count, most))
-    power = np.full((count, wide, most), np.nan)
-    power[:, :width, : powers.shape[-1] - 1] = powers[..., 1:][..., :most]
-    jumps = len(config["amplitudes"])
-    predicted = {
-        "predicted_time": prediction.times[:jumps],
-        "predicted_frequency": np.array(prediction.order[:jumps], dtype=float),
-        "utility": prediction.utilities[:jumps],
-    }
-    about = {"units": "1", "source": _SOURCE}
-    variables: dict[str, Any] = {
-        "moment": (("record",), flow["time"].values[take], {"long_name": "time of the gradient flow", **about}),
-        "loss": (("record",), flow["loss"].values[take], {"long_name": "half the mean squared error", **about}),
-        "share": (("record", "frequency"), share, {"long_name": "share of the frequency that is learned", **about}),
+    at_parts = (..., parts.frequencies - 1)
+    first = (slice(min(jumps, len(prediction))),)
+    record, frequency, neuron, jump = ("record",), ("frequency",), ("neuron",), ("jump",)
+    variables = {
+        "moment": (record, moments[take], "time of the gradient flow"),
+        "loss": (record, flow["loss"].values[take], "half the mean squared error"),
+        "share": (record + frequency, spread(shares[take], (count, most), at_parts), "share learned"),
+        "output_power": (
+            record + frequency,
+            spread(frequency_power(neurons[take], template)[:, 1:], (count, most), here),
+            "mean squared output at the frequency",
+        ),
         "power": (
-            ("record", "neuron", "frequency"),
-            power,
-            {"long_name": "share of a neuron's weights at the frequency, times its squared norm", **about},
+            record + neuron + frequency,
+            spread(powers, (count, wide, most), (slice(None), slice(width), slice(powers.shape[-1]))),
+            "squared norm of the neuron at the frequency",
         ),
-        "level": (
-            ("plateau",),
-            spread(prediction.levels[: jumps + 1], np.arange(len(prediction.levels[: jumps + 1])), (jumps + 1,)),
-            {"long_name": "predicted level", **about},
+        "phase_sum": (
+            record + neuron,
+            spread(sums, (count, wide), (slice(None), slice(width))),
+            "phases of u and v less that of the template, at the neuron's largest frequency",
         ),
+        "phase_last": (
+            record + neuron,
+            spread(lasts, (count, wide), (slice(None), slice(width))),
+            "phase of w at the neuron's largest frequency",
+        ),
+        "part": (frequency, spread(parts.shares, (most,), at_parts), "what the frequency adds to the loss"),
+        "learned_time": (
+            frequency,
+            spread(_half_times(moments, shares), (most,), at_parts),
+            "when half of the frequency is learned",
+        ),
+        "predicted_time": (jump, spread(prediction.times[first], (jumps,), first), "predicted time of the jump"),
+        "predicted_frequency": (
+            jump,
+            spread(prediction.order[first[0]], (jumps,), first),
+            "frequency that is predicted to be learned",
+        ),
+        "crossing": (
+            jump,
+            spread(np.nan if hot else compare(prediction, flow).crossings[first], (jumps,), first),
+            "when the loss crosses the mean of two predicted levels",
+        ),
+        "level": (("plateau",), prediction.levels[: jumps + 1], "predicted level"),
+        "utility": ((), prediction.utilities.max(), "largest utility of a neuron of unit norm"),
     }
-    for name, values in predicted.items():
-        variables[name] = (
-            ("jump",),
-            spread(values, np.arange(len(values)), (jumps,)),
-            {"long_name": name.replace("_", " "), **about},
-        )
-    coordinates = {
-        "record": np.arange(count),
-        "frequency": np.arange(1, most + 1),
-        "neuron": np.arange(wide),
-        "jump": np.arange(jumps),
-        "plateau": np.arange(jumps + 1),
-    }
-    return histories.build(variables, coordinates, config=dict(config))
+    return histories.build(
+        {
+            name: (names, values, {"long_name": text, "units": "1", "source": SOURCE})
+            for name, (names, values, text) in variables.items()
+        },
+        {
+            "record": np.arange(count),
+            "frequency": np.arange(1, most + 1),
+            "neuron": np.arange(wide),
+            "jump": np.arange(jumps),
+            "plateau": np.arange(jumps + 1),
+        },
+        config=dict(config),
+    )
 
 
-def brute_utility(template: Float[np.ndarray, " p"], starts: int) -> float:
+def _predict(template: np.ndarray, start: np.ndarray, jumps: int | None) -> ModularPrediction:
+    """Predict so many jumps, which spares the alternation those that are not followed."""
+    if jumps is None:
+        return modular_addition(template, init=start)
+    bounds = modular_addition(template, scale=float(np.linalg.norm(start, axis=1).max())).times
+    return modular_addition(template, init=start, end=_LATE_BOUNDS * float(bounds[min(jumps, len(bounds)) - 1]))
+
+
+def _half_times(moments: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    found = np.full(shares.shape[1], np.inf)
+    for column, share in enumerate(shares.T):
+        above = share >= 0.5
+        if above.any():
+            after = int(above.argmax())
+            pair = slice(max(after - 1, 0), after + 1)
+            found[column] = np.interp(0.5, share[pair], moments[pair])
+    return found
+
+
+def main_phases(
+    neurons: Float[np.ndarray, "... neurons size"], template: Float[np.ndarray, " p"]
+) -> tuple[Float[np.ndarray, "... neurons"], Float[np.ndarray, "... neurons"]]:
+    """Give the phases of each neuron at that frequency of the template at which it is largest.
+
+    Args:
+        neurons: rows (u, v, w).
+        template: x.
+
+    Returns:
+        Those of u and v together less that of the template, and that of w, in radians from -pi to pi; they are equal for a neuron with the
+        largest utility.
+    """
+    parts = spectrum(template)
+    rows = neurons.reshape(*neurons.shape[:-1], 3, parts.length)
+    waves = np.fft.rfft(rows, axis=-1)[..., parts.frequencies]
+    largest = np.square(np.abs(waves)).sum(axis=-2).argmax(axis=-1)
+    at = np.take_along_axis(waves, largest[..., None, None], axis=-1)[..., 0]
+    turned = at[..., 0] * at[..., 1] * parts.coefficients[largest].conj()
+    return np.angle(turned), np.angle(at[..., 2])
+
+
+def brute_utility(template: Float[np.ndarray, " p"], starts: int) -> tuple[float, Float[np.ndarray, " size"]]:
     """Maximise the utility by brute force: the sum over all pairs, and a general optimiser on the unit sphere.
 
     Args:
@@ -117,7 +189,7 @@ def brute_utility(template: Float[np.ndarray, " p"], starts: int) -> float:
         starts: random starts.
 
     Returns:
-        The largest mean over pairs found.
+        The largest mean over pairs found, and the neuron of unit norm that has it.
     """
     centred = template - template.mean()
     p = len(template)
@@ -138,10 +210,13 @@ def brute_utility(template: Float[np.ndarray, " p"], starts: int) -> float:
         return -utility, -(gradient - 3 * utility * along) / size
 
     found = [
-        minimize(negative, draws.standard_normal(3 * p), jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-11})
+        minimize(
+            negative, draws.standard_normal(3 * p), jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-11}
+        )
         for _ in range(starts)
     ]
-    return -min(float(one.fun) for one in found)
+    best = min(found, key=lambda one: float(one.fun))
+    return -float(best.fun), best.x / np.linalg.norm(best.x)
 
 
 def best_fractions(most: int, starts: int) -> list[float]:
@@ -165,23 +240,28 @@ def best_fractions(most: int, starts: int) -> list[float]:
             return problem.loss(neurons), problem.gradient(neurons).ravel()
 
         tried = [
-            minimize(cost, draws.standard_normal(count * problem.size), jac=True, method="L-BFGS-B", options={"maxiter": 3000})
+            minimize(
+                cost,
+                draws.standard_normal(count * problem.size),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": 3000},
+            )
             for _ in range(starts)
         ]
         found.append(min(float(one.fun) for one in tried) / whole)
     return found
 
 
-def six_neuron_residual(config: Mapping[str, Any]) -> tuple[float, float]:
+def six_neuron_residual(template: Float[np.ndarray, " p"]) -> tuple[float, float]:
     """Compute what six neurons a frequency leave, and how far the levels are from the losses of such networks.
 
     Args:
-        config: of the correlated template.
+        template: x.
 
     Returns:
-        Loss with all frequencies, over the first; largest relative error of a level.
+        Loss with all frequencies, over the first; largest error of a level, over the first.
     """
-    template = make_template({**config, "encoding": "correlated"})
     problem, prediction = ModularProblem(template), modular_addition(template)
     neurons = np.zeros((0, problem.size))
     losses = [problem.loss(np.zeros((1, problem.size)))]

@@ -97,8 +97,8 @@ def run(context: Context) -> xr.Dataset:
     renamed = {str(name): f"problem_{name}" for name in problems.data_vars} | {"neuron": "problem_neuron"}
     for name, values in problems.rename(renamed).data_vars.items():
         scales[name] = values
-    for name, values in _landscape().items():
-        scales[name] = values
+    for name, landscape in _landscape().items():
+        scales[name] = landscape
     scales = scales.assign_coords(angle=_angles(), candidate=np.arange(scales.sizes["candidate"]))
     configs = {"scales": json.loads(scales.attrs["config"]), "problems": json.loads(problems.attrs["config"])}
     scales.attrs["config"] = canonical_json(configs)
@@ -192,7 +192,7 @@ def _check_gathering(history: xr.Dataset, tested: bool) -> Claim:
 def _check_levels(history: xr.Dataset) -> Claim:
     expected, levels = history["expected_level"], history["level"]
     predicted = np.abs(expected.values - np.array(LEVELS)).max()
-    errors = (np.abs(levels - expected) / LEVELS[0]).sel(log=history["log"] >= 10)
+    errors = (abs(levels - expected) / LEVELS[0]).sel(log=history["log"] >= 10)
     error = float(errors.max(skipna=False)) if errors.size else math.nan
     return judge(
         "R3",
@@ -206,10 +206,11 @@ def _check_levels(history: xr.Dataset) -> Claim:
 def _check_times(history: xr.Dataset) -> list[Claim]:
     logs = history["log"].values
     plain = (history["crossing"] / history["plain"] - 1).transpose("log", "draw", "jump").values
-    refined = np.abs(history["crossing"] / history["refined"] - 1).max(("draw", "jump"), skipna=False).values
+    refined = abs(history["crossing"] / history["refined"] - 1).max(("draw", "jump"), skipna=False).values
     ratios = plain[1:] / plain[:-1] * (logs[1:] / logs[:-1])[:, None, None]
     shown = "; ".join(
-        f"jump {jump + 1}: " + ", ".join(f"{value:+.3f}" for value in plain[:, 0, jump]) for jump in range(plain.shape[2])
+        f"jump {jump + 1}: " + ", ".join(f"{value:+.3f}" for value in plain[:, 0, jump])
+        for jump in range(plain.shape[2])
     )
     return [
         judge(
@@ -230,7 +231,9 @@ def _check_times(history: xr.Dataset) -> list[Claim]:
 
 
 def _check_problems(history: xr.Dataset, tested: bool) -> list[Claim]:
-    after, growth = (history[f"problem_{name}"].transpose("problem", "problem_neuron").values for name in ("after", "growth"))
+    after, growth = (
+        history[f"problem_{name}"].transpose("problem", "problem_neuron").values for name in ("after", "growth")
+    )
     moving = np.isfinite(after)
     grown = moving & (growth >= _GROWN)
     far = moving & ~(after <= _CLOSE)
@@ -262,9 +265,9 @@ RELU = Reproduction(
     caption="Six points on the circle, and the sum of two ReLU neurons as target. (a) Utility of a balanced neuron of norm 1 with a > 0 over the angle "
     "of w; thin lines are kinks, where a sample switches on or off. Neurons with a > 0 climb to its maximum, those with a < 0 to its minimum. "
     "(b) Angles of all neurons over time, in units of |log scale|: at first they gather there, and when the loss falls (dotted) directions move. "
-    "(c) The same in the plane, the radius is how much of the way to size 1 is done, on the scale of logarithms. (d) Loss at several scales "
+    "(c) The same in the plane, the radius is the logarithm of the norm, from the start (inner circle) to 1 (outer circle). (d) Loss at several scales "
     "on the staircase of the theory; dots are refined times. (e) Error in time of both jumps: plain predictions miss by const / |log scale| (the constant "
-    "depends on the draw of the neurons), the refined ones do not. (f) Angle between each neuron and the nearest predicted direction that it may take: on the "
+    "depends on the draw of the neurons), the refined ones by what the integrator does. (f) Angle between each neuron and the nearest predicted direction that it may take: on the "
     "six points when the loss has lost a millionth, and on random data (6 normal points, normal targets) at 0.8 of the first jump's time. Values "
     "below 1e-8 are drawn there. Directions on weak slopes are reached late, since neurons turn as slowly as they grow. "
     "The paper shows images in high dimension and makes no claim about times there; this example, kinks, refined times and all criteria are ours.",

@@ -89,7 +89,9 @@ def follow_scale(config: Mapping[str, Any]) -> xr.Dataset:
             "distance": (
                 ("neuron",),
                 distances(expected.candidates, neurons[early]),
-                _about("angle to the nearest attracting direction when the loss has lost a millionth", "rad", _MEASURED),
+                _about(
+                    "angle to the nearest attracting direction when the loss has lost a millionth", "rad", _MEASURED
+                ),
             ),
             "sign": (("neuron",), np.sign(start[:, 0]), _about("sign of the output weight")),
         },

@@ -9,7 +9,7 @@ import xarray as xr
 from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.kunin2025.relu_cells import six_points
 from learnmech.experiments.kunin2025.staircases import draw_staircase
-from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD, depth_colours
+from learnmech.figures import ACCENT, FAINT, INK, PAPER, SECOND, THIRD, depth_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LEAST = 1e-8
 _SHOWN = 20.0
+_CORE = 0.3
 
 
 def draw(history: xr.Dataset) -> "Figure":
@@ -58,14 +59,15 @@ def _draw_utility(axes: "Axes", history: xr.Dataset) -> None:
         axes.annotate(
             f"attracts a {'>' if sign > 0 else '<'} 0\n{math.degrees(angle):.1f}°",
             (math.degrees(angle), sign * utility),
-            xytext=(12, -10 if sign > 0 else 4),
+            xytext=(12, 2 * sign),
             textcoords="offset points",
             fontsize=8.5,
             color=_colour(sign),
-            va="center",
+            va="bottom" if sign > 0 else "top",
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.85},
         )
     _angle_ticks(axes.set_xlim, axes.set_xticks)
-    axes.margins(y=0.12)
+    axes.margins(y=0.16)
     label_axes(axes, "angle of w (degrees)", "utility for a > 0", title="(a) utility over the circle, and its extrema")
 
 
@@ -79,29 +81,28 @@ def _draw_angles(axes: "Axes", one: xr.Dataset, history: xr.Dataset, log: float)
         axes.axhline(math.degrees(angle), color=_colour(sign), linewidth=1.2, linestyle=(0, (4, 2)), zorder=0)
     for number, crossing in enumerate(one["crossing"].values, 1):
         axes.axvline(crossing / log, color=INK, linewidth=1, linestyle=":")
-        axes.text(
-            crossing / log, 362, f"jump {number}", fontsize=7.5, color=INK, ha="center", va="bottom"
-        )
+        axes.text(crossing / log, 345, f" jump {number}", fontsize=8, color=INK, ha="left", va="center")
     for sign in (1, -1):
         axes.plot([], [], color=_colour(sign), label=f"a {'>' if sign > 0 else '<'} 0")
-    axes.legend(fontsize=8, frameon=True, framealpha=0.9, edgecolor="none", loc="upper right")
+    axes.legend(fontsize=8, frameon=True, framealpha=0.9, edgecolor="none", loc="center right")
     axes.set_xlim(0, min(float(times[-1]), 1.25 * float(one["crossing"].values[-1]) / log))
     _angle_ticks(axes.set_ylim, axes.set_yticks)
-    label_axes(axes, "time / |log scale|", "angle of w (degrees)")
-    axes.set_title(f"(b) {one.sizes['neuron']} random neurons, scale e$^{{-{log:g}}}$", fontsize=10, color=INK, loc="left", pad=16)
+    title = f"(b) {one.sizes['neuron']} random neurons, scale e$^{{-{log:g}}}$"
+    label_axes(axes, "time / |log scale|", "angle of w (degrees)", title=title)
 
 
 def _draw_plane(axes: "Axes", one: xr.Dataset, history: xr.Dataset, log: float) -> None:
-    radius = np.maximum(1 + np.log(one["neuron_norm"].values) / log, 0.0)
+    radius = np.maximum(1 + (1 - _CORE) * np.log(one["neuron_norm"].values) / log, 0.0)
     angles = one["neuron_angle"].values
     x, y = radius * np.cos(angles), radius * np.sin(angles)
     turn = np.linspace(0, 2 * np.pi, 200)
-    for ring in (0.5, 1.0):
+    for ring in (_CORE, 1.0):
         axes.plot(ring * np.cos(turn), ring * np.sin(turn), color=FAINT, linewidth=0.7)
-    axes.text(0.72, -0.72, "size 1", fontsize=7.5, color=INK, ha="left", va="top")
+    for ring, text in ((_CORE, "start"), (1.0, "size 1")):
+        axes.text(0.74 * ring, -0.74 * ring, text, fontsize=8, color=INK, ha="left", va="top")
     for angle, sign, _ in zip(*_candidates(history), strict=True):
         axes.plot(
-            [0, 1.25 * math.cos(angle)], [0, 1.25 * math.sin(angle)],
+            [_CORE * math.cos(angle), 1.3 * math.cos(angle)], [_CORE * math.sin(angle), 1.3 * math.sin(angle)],
             color=_colour(sign), linewidth=1.2, linestyle=(0, (4, 2)), zorder=0,
         )  # fmt: skip
     for number, sign in enumerate(one["sign"].values):
@@ -126,12 +127,18 @@ def _draw_losses(axes: "Axes", history: xr.Dataset) -> None:
         one = history.sel(log=log).isel(draw=0)
         axes.plot(one["moment"] / log, one["loss"], color=colour, linewidth=1.6, label=f"scale e$^{{-{log:g}}}$")
         levels = one["expected_level"].values
-        axes.plot(one["refined"] / log, (levels[1:] + levels[:-1]) / 2, "o", color=colour, markersize=5, markeredgecolor=INK)
+        axes.plot(
+            one["refined"] / log, (levels[1:] + levels[:-1]) / 2, "o", color=colour, markersize=5, markeredgecolor=INK
+        )
         last = max(last, float(one["plain"].max()) / log)
     smallest = history.isel(log=-1, draw=0)
     end = 1.25 * last
     draw_staircase(
-        axes, smallest["plain"].values / logs[-1], smallest["expected_level"].values, end, label="theory, vanishing scale"
+        axes,
+        smallest["plain"].values / logs[-1],
+        smallest["expected_level"].values,
+        end,
+        label="theory, vanishing scale",
     )
     axes.plot([], [], "o", color="none", markeredgecolor=INK, markersize=5, label="refined times")
     axes.set_xlim(0, end)
@@ -142,7 +149,7 @@ def _draw_losses(axes: "Axes", history: xr.Dataset) -> None:
 def _draw_errors(axes: "Axes", history: xr.Dataset) -> None:
     logs = history["log"].values
     for field, marker in (("plain", "o"), ("refined", "s")):
-        errors = np.abs(history["crossing"] / history[field] - 1).transpose("jump", "draw", "log").values
+        errors = abs(history["crossing"] / history[field] - 1).transpose("jump", "draw", "log").values
         for jump, colour in enumerate((ACCENT, THIRD)):
             for draw_number in range(history.sizes["draw"]):
                 axes.plot(
@@ -150,7 +157,7 @@ def _draw_errors(axes: "Axes", history: xr.Dataset) -> None:
                     linestyle="-" if field == "plain" else (0, (2, 2)), alpha=1.0 if draw_number == 0 else 0.4,
                     label=f"jump {jump + 1}, {field}" if draw_number == 0 else None,
                 )  # fmt: skip
-    top = np.abs(history["crossing"] / history["plain"] - 1).max().item() * 1.7
+    top = abs(history["crossing"] / history["plain"] - 1).max().item() * 1.7
     axes.plot(logs, top * logs[0] / logs, color=INK, linewidth=0.9, linestyle="--", label="slope -1")
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -159,7 +166,9 @@ def _draw_errors(axes: "Axes", history: xr.Dataset) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(low / 3, high * 2)
     axes.legend(fontsize=8, frameon=False, loc="center right", ncols=1)
-    label_axes(axes, "|log scale|", "relative error of the time", title="(e) refined times are exact, plain ones to 1 / |log|")
+    label_axes(
+        axes, "|log scale|", "relative error of the time", title="(e) refined times hold, plain ones miss by 1 / |log|"
+    )
 
 
 def _draw_distances(axes: "Axes", history: xr.Dataset) -> None:
