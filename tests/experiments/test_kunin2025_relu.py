@@ -58,7 +58,7 @@ def test_what_was_not_found_is_a_failure(history):
 def test_times_of_a_run_are_those_of_another_integrator(history):
     """The whole gradient, by small steps of a general solver, until the loss has fallen by half of the first drop."""
     inputs, targets = relu_cells.six_points()
-    start = relu_cells.draw_neurons(10, 5.0, relu_cells.derive_seed(0, "relu start"))
+    start = relu_cells.draw_neurons(8, 5.0, relu_cells.derive_seed(0, "relu start"))
     assert np.linalg.norm(start, axis=1) == pytest.approx(math.exp(-5.0))
 
     def slope(_, flat):

@@ -169,7 +169,7 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None, *, sigma_yy: A
 
 
 def _chosen_times(network: tuple[np.ndarray, ...], chosen: np.ndarray) -> np.ndarray:
-    return neuron_times(*network)[chosen]
+    return np.asarray(neuron_times(*network)[chosen])
 
 
 def _listed(amplitudes: Float[np.ndarray, " modes"], hidden: int) -> np.ndarray:

@@ -253,6 +253,7 @@ def _routes(axes: "Axes", history: xr.Dataset) -> None:
         color=[FAINT, ACCENT],
         label=[f"none leaves ({int((~left).sum())})", f"coordinates leave ({int(left.sum())})"],
     )
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
     axes.axvline(1e-9, color=INK, linewidth=1.0, linestyle="--")
     axes.annotate("criterion", (1e-9, 0.97), (-4, 0), xycoords=("data", "axes fraction"), textcoords="offset points", ha="right", va="top", fontsize=7, color=INK)  # fmt: skip
     axes.set_xscale("log")

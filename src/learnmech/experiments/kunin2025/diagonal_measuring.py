@@ -232,8 +232,8 @@ def _shaken(path: DiagonalPrediction, inputs: np.ndarray, values: np.ndarray) ->
     """Give how far times move, relative, when each number of the data changes by one rounding."""
     random, step, largest = np.random.default_rng(0), np.finfo(np.float64).eps, 0.0
     for _ in range(20):
-        changed = [part * (1 + step * random.choice([-1.0, 1.0], part.shape)) for part in (inputs, values)]
-        other = diagonal(*changed)
+        near, aims = (part * (1 + step * random.choice([-1.0, 1.0], part.shape)) for part in (inputs, values))
+        other = diagonal(near, aims)
         if other.order == path.order:
             largest = max(largest, float(np.abs(other.times / path.times - 1).max()))
     return largest

@@ -92,8 +92,15 @@ def _draw_seconds(axes: "Axes", history: xr.Dataset, labels: dict[str, str]) -> 
             if search > 0:
                 axes.plot([time, time + search], [error, error], color=colour, linewidth=0.8)
                 axes.plot(time + search, error, "|", color=colour, markersize=7)
+            side = 1 if name == "greedy" else -1
             axes.annotate(
-                str(width), (time, error), xytext=(-4, 4), textcoords="offset points", fontsize=7, color=INK, ha="right"
+                str(width),
+                (time, error),
+                xytext=(5 * side, 4),
+                textcoords="offset points",
+                fontsize=7.5,
+                color=colour if name == "greedy" else INK,
+                ha="left" if name == "greedy" else "right",
             )
     high = float(np.nanmax(middle["test_rmse"]))
     low = float(min(np.nanmin(middle["test_rmse"]), np.nanmin(middle["curve_rmse"][least - 1 :])))

@@ -35,7 +35,7 @@ def make_template(config: Mapping[str, Any]) -> Float[np.ndarray, " p"]:
         The template.
     """
     if config["encoding"] == ONE_HOT:
-        return np.eye(config["one_hot_p"])[0]
+        return np.asarray(np.eye(config["one_hot_p"])[0])
     sizes = config["templates"][config["encoding"]]
     return fourier_template(config["p"], {int(k): float(size) for k, size in sizes.items()})
 

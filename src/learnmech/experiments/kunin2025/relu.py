@@ -21,12 +21,12 @@ SETTINGS: Mapping[Scale, Mapping[str, Any]] = {
     "smoke": {
         "logs": [5.0, 10.0],
         "draws": 1,
-        "neurons": 10,
+        "neurons": 8,
         "records": 120,
-        "tolerance": 1e-6,
+        "tolerance": 1e-5,
         "problems": 2,
-        "problem_log": 100.0,
-        "problem_neurons": 6,
+        "problem_log": 50.0,
+        "problem_neurons": 4,
         "samples": 6,
     },
     "reduced": {
