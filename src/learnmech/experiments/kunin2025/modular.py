@@ -88,7 +88,8 @@ def run(context: Context) -> xr.Dataset:
     whole = context.run(Sweep(follow_start, {"encoding": encodings, "seed": range(settings["seeds"])}, fixed=cell))
     for name, (names, values, text) in _search(settings, encodings).items():
         whole[name] = (names, values, {"long_name": text, "units": "1", "source": SOURCE})
-    return histories.validate(whole)
+    counted = {name: np.arange(1, whole.sizes[name] + 1) for name in ("few", "sixth", "weight")}
+    return histories.validate(whole.assign_coords(counted))
 
 
 def _search(settings: Mapping[str, Any], encodings: list[str]) -> dict[str, tuple[tuple[str, ...], Any, str]]:
