@@ -249,15 +249,19 @@ class TestRuns:
         with pytest.raises(InputError, match="minus the log of the scale"):
             compare(staircase(time_unit="time of the gradient flow over minus the log of the scale"), flow)
 
-    def test_refined_times_fall_back_where_they_are_not_numbers(self):
-        class Refined(Prediction):
-            refined_times = np.array([9.0, np.nan])
-
-        times, field = predicted_times(
-            Refined(times=np.array([10.0, 20.0]), levels=np.array([2.0, 1.0, 0.0]), order=("a", "b")), None
+    def test_known_crossings_are_compared_and_converted(self):
+        prediction = Prediction(
+            times=np.array([10.0, 20.0]),
+            levels=np.array([2.0, 1.0, 0.0]),
+            order=("a", "b"),
+            crossings=np.array([9.0, 19.0]),
         )
-        assert field == "refined_times"
-        assert times.tolist() == [9.0, 20.0]
+        times, field = predicted_times(prediction, None)
+        assert field == "crossing_times"
+        assert times.tolist() == [9.0, 19.0]
+        steps = prediction.convert(time_factor=2.0, time_unit="steps")
+        assert predicted_times(steps, None)[0].tolist() == [18.0, 38.0]
+        assert predicted_times(steps, "times")[0].tolist() == [20.0, 40.0]
 
     def test_the_table_names_every_jump(self, two_modes):
         _, _, prediction, flow = two_modes

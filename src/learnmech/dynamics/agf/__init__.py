@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from learnmech.dynamics.agf.attention_modes import AttentionPrediction, linear_attention
     from learnmech.dynamics.agf.attention_problem import AttentionProblem
     from learnmech.dynamics.agf.comparing import Comparison, compare
+    from learnmech.dynamics.agf.comparing_order import OrderAgreement
     from learnmech.dynamics.agf.diagonal_bias import diagonal_limit, diagonal_potential
     from learnmech.dynamics.agf.diagonal_logs import diagonal_flow
     from learnmech.dynamics.agf.diagonal_path import DiagonalPrediction, diagonal
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from learnmech.dynamics.agf.modular_utility import fourier_template, maximal_utilities, utility_maximiser
     from learnmech.dynamics.agf.predictions import Prediction
     from learnmech.dynamics.agf.problems import Block, Problem
+    from learnmech.dynamics.agf.recognition_assumptions import Assumption
+    from learnmech.dynamics.agf.recognition_modules import Recognised
+    from learnmech.dynamics.agf.recognition_predictions import ModelPrediction, predict
     from learnmech.dynamics.agf.relu_directions import ReluDirections, extremal_directions
     from learnmech.dynamics.agf.relu_path import ReluPrediction, relu
     from learnmech.dynamics.agf.relu_problem import ReluProblem
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Assumption": "recognition_assumptions",
         "AttentionPrediction": "attention_modes",
         "AttentionProblem": "attention_problem",
         "Block": "problems",
@@ -44,11 +49,14 @@ __getattr__, __dir__ = lazy_names(
         "Greedy": "greedy_training",
         "LinearPrediction": "linear_modes",
         "LinearProblem": "linear_problem",
+        "ModelPrediction": "recognition_predictions",
         "ModularPrediction": "modular_levels",
         "ModularProblem": "modular_problem",
         "NeuronProblem": "written_problem",
+        "OrderAgreement": "comparing_order",
         "Prediction": "predictions",
         "Problem": "problems",
+        "Recognised": "recognition_modules",
         "ReluDirections": "relu_directions",
         "ReluPrediction": "relu_path",
         "ReluProblem": "relu_problem",
@@ -69,6 +77,7 @@ __getattr__, __dir__ = lazy_names(
         "maximal_utilities": "modular_utility",
         "modular_addition": "modular_levels",
         "neuron_power": "modular_spectra",
+        "predict": "recognition_predictions",
         "read_run": "engine_reading",
         "relu": "relu_path",
         "run": "engine_run",
@@ -78,6 +87,7 @@ __getattr__, __dir__ = lazy_names(
 )
 
 __all__ = [
+    "Assumption",
     "AttentionPrediction",
     "AttentionProblem",
     "Block",
@@ -87,11 +97,14 @@ __all__ = [
     "Greedy",
     "LinearPrediction",
     "LinearProblem",
+    "ModelPrediction",
     "ModularPrediction",
     "ModularProblem",
     "NeuronProblem",
+    "OrderAgreement",
     "Prediction",
     "Problem",
+    "Recognised",
     "ReluDirections",
     "ReluPrediction",
     "ReluProblem",
@@ -112,6 +125,7 @@ __all__ = [
     "maximal_utilities",
     "modular_addition",
     "neuron_power",
+    "predict",
     "read_run",
     "relu",
     "run",

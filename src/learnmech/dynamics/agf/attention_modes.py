@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from learnmech.dynamics.agf.attention_heads import HeadPaths, Heads
 from learnmech.dynamics.agf.attention_problem import attention_task
-from learnmech.dynamics.agf.predictions import Prediction
+from learnmech.dynamics.agf.predictions import FLOW_TIME, Prediction
 from learnmech.dynamics.agf.problems import as_array
 from learnmech.errors import InputError
 
@@ -107,7 +107,7 @@ def linear_attention(
         heads=(-1,) * len(order),
         activation_times=times,
         lower_bounds=times,
-        **({"time_unit": LEADING_TIME} if scale is None else {}),
+        time_unit=LEADING_TIME if scale is None else FLOW_TIME,
     )
 
 

@@ -204,7 +204,7 @@ def compare(
         losses: (points,), if ``history`` is times.
         variable: name of the loss in a history; ``loss`` or ``train_loss`` if not given.
         times: which field of the prediction to compare, such as ``"plain_times"``. Without, ``crossing_times`` or
-            ``refined_times`` where the prediction is in the unit of the flow and has them (``times`` for those that aren't numbers), else ``times``.
+            its ``crossing_times``.
         learned: what the run learned at each jump, in order of time; or a function (history, before, after) that says so from the moments of
             the plateaus before and after.
         clock: "linear", or "log" to let ``find_jumps`` judge speeds per decade of time.

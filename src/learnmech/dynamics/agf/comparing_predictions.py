@@ -11,7 +11,6 @@ from learnmech.dynamics.agf.predictions import FLOW_TIME, Prediction
 from learnmech.errors import InputError
 
 _RELATIVE_UNITS = ("minus the log", "norm of")
-_TIME_FIELDS = ("refined_times", "crossing_times")
 
 
 def as_prediction(value: Any) -> Prediction:
@@ -64,11 +63,9 @@ def predicted_times(prediction: Prediction, field: str | None) -> tuple[Float[np
         if not isinstance(values, np.ndarray) or values.shape != prediction.times.shape:
             raise InputError(f"the prediction has no times called {field!r}, one a jump.")
         return values, field
-    for name in _TIME_FIELDS if prediction.time_unit == FLOW_TIME else ():
-        values = getattr(prediction, name, None)
-        if isinstance(values, np.ndarray) and values.shape == prediction.times.shape:
-            return np.where(np.isnan(values), prediction.times, values), name
-    return prediction.times, "times"
+    crossings = prediction.crossing_times
+    same = np.array_equal(crossings, prediction.times, equal_nan=True)
+    return (prediction.times, "times") if same else (crossings, "crossing_times")
 
 
 def require_same_unit(prediction: Prediction, dimension: str) -> None:

@@ -14,9 +14,9 @@ from scipy.optimize import minimize
 from learnmech.dynamics.agf.problems import Problem
 
 _LARGE = 300
-_MOST_STEPS = 10_000
+_MOST_STEPS = 5_000
 _FLOW_TOLERANCE = 1e-7
-_STALLED = 1e-7
+_STALLED = 1e-5
 _NEAR = 1e-5
 _AT_REST = 1e-9
 _CLOSE = 1e-2
@@ -57,7 +57,7 @@ def settle(
     method (many neurons: a quasi-Newton search) makes it exact; its result counts only if it is near and the loss is not
     higher. A neuron that shrinks below a thousandth (or, if that is more, twice the norm at which its conserved charges would turn
     it round) is taken out, and the others go on. Where the best loss needs infinite weights, the flow ends, not converged, once
-    the loss falls by less than a ten millionth of its way while time doubles.
+    the loss falls by less than a hundred thousandth of its way while time doubles.
 
     Args:
         problem: the model.

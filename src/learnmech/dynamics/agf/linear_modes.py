@@ -61,6 +61,8 @@ class LinearPrediction(Prediction):
     @property
     def crossing_times(self) -> Float[np.ndarray, " jumps"]:
         """When the loss crosses the mean of two levels; ``times`` where only those are known."""
+        if self.crossings is not None:
+            return self.crossings
         return np.where(np.isnan(self.loss_times), self.times, self.loss_times)
 
 

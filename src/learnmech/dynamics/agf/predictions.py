@@ -34,6 +34,7 @@ class Prediction:
         loss_unit: which loss the levels are of, for people.
         model: name of the instance.
         notes: assumptions and warnings, in whole sentences.
+        crossings: when the loss crosses the mean of two levels, if that was given and is not ``times``; see ``crossing_times``.
     """
 
     times: Float[np.ndarray, " jumps"]
@@ -43,6 +44,7 @@ class Prediction:
     loss_unit: str = HALF_MEAN
     model: str = "alternating gradient flow"
     notes: tuple[str, ...] = ()
+    crossings: Float[np.ndarray, " jumps"] | None = None
 
     def __post_init__(self) -> None:
         if not (len(self.times) == len(self.order) == len(self.levels) - 1):
@@ -54,7 +56,7 @@ class Prediction:
     @property
     def crossing_times(self) -> Float[np.ndarray, " jumps"]:
         """When the loss crosses the mean of two levels, where an instance knows that better than ``times``; else these."""
-        return self.times
+        return self.times if self.crossings is None else self.crossings
 
     def __len__(self) -> int:
         return len(self.times)
@@ -92,7 +94,7 @@ class Prediction:
             loss_unit: name of the new loss.
 
         Returns:
-            A copy; fields that an instance adds stay in the units of the flow.
+            A copy, ``crossing_times`` included; other fields that an instance adds stay in the units of the flow.
 
         Raises:
             InputError: if a factor is not positive.
@@ -104,6 +106,7 @@ class Prediction:
             self,
             times=self.times * time_factor,
             levels=self.levels * loss_factor,
+            crossings=self.crossing_times * time_factor,
             time_unit=time_unit or self.time_unit,
             loss_unit=loss_unit or self.loss_unit,
         )

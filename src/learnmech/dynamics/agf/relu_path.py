@@ -44,6 +44,15 @@ class ReluPrediction(Prediction):
     neurons: Float[np.ndarray, "neurons size"]
     candidates: ReluDirections
 
+    @property
+    def crossing_times(self) -> Float[np.ndarray, " jumps"]:
+        """The refined times, and ``times`` where there are none."""
+        if self.crossings is not None:
+            return self.crossings
+        if len(self.refined_times) != len(self.times):
+            return self.times
+        return np.where(np.isnan(self.refined_times), self.times, self.refined_times)
+
 
 def relu(
     X: Any,

@@ -40,6 +40,7 @@ _BASE: Mapping[str, Any] = {
     "later": 2.0,
     "records": 400,
     "starts": 12,
+    "few": 4,
     "few_starts": 8,
 }
 SETTINGS: Mapping[Scale, Mapping[str, Any]] = {
@@ -47,16 +48,17 @@ SETTINGS: Mapping[Scale, Mapping[str, Any]] = {
         **_BASE,
         "p": 8,
         "templates": {"correlated": {"1": 5.0, "3": 2.5}, "without resonance": {"1": 5.0, "2": 2.5}},
-        "width": 8,
+        "width": 12,
         "one_hot_p": 5,
-        "one_hot_width": 12,
-        "scale": 5e-2,
+        "one_hot_width": 6,
+        "scale": 6e-2,
         "seeds": 1,
         "jumps": 1,
-        "later": 1.3,
+        "later": 1.5,
         "records": 100,
         "starts": 4,
-        "few_starts": 1,
+        "few": 2,
+        "few_starts": 4,
     },
     "reduced": _BASE,
     "paper": {**_BASE, "seeds": 10, "jumps": 3, "later": 1.5, "records": 800, "few_starts": 40},
@@ -83,7 +85,7 @@ def run(context: Context) -> xr.Dataset:
         value = settings[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InputError(f"{name} must be an integer of at least {least}, got {value!r}.")
-    cell = {name: settings[name] for name in settings if name not in ("seeds", "starts", "few_starts")}
+    cell = {name: settings[name] for name in settings if name not in ("seeds", "starts", "few", "few_starts")}
     encodings = [*settings["templates"], ONE_HOT]
     whole = context.run(Sweep(follow_start, {"encoding": encodings, "seed": range(settings["seeds"])}, fixed=cell))
     for name, (names, values, text) in _search(settings, encodings).items():
@@ -104,7 +106,7 @@ def _search(settings: Mapping[str, Any], encodings: list[str]) -> dict[str, tupl
         errors.append(error)
     first = make_template({**settings, "encoding": encodings[0]})
     frequency = int(min(settings["templates"][encodings[0]], key=int))
-    fractions = best_fractions(4, settings["few_starts"])
+    fractions = best_fractions(settings["few"], settings["few_starts"])
     over = ("encoding",)
     return {
         "searched_utility": (over, utilities, "largest utility found by search"),

@@ -58,9 +58,7 @@ def animate(history: xr.Dataset) -> str:
     figure.update_xaxes(title={"text": "phase of w"}, **turns, row=1, col=2)
     figure.update_yaxes(title={"text": "phases of u + v − template"}, **turns, row=1, col=2)
     start, end = _FIRST * float(run["predicted_time"][0]), float(run["moment"].max())
-    figure.update_xaxes(
-        title={"text": "time"}, type="log", range=[math.log10(start), math.log10(end)], row=2, col=1
-    )
+    figure.update_xaxes(title={"text": "time"}, type="log", range=[math.log10(start), math.log10(end)], row=2, col=1)
     top = float(run["level"][0])
     figure.update_yaxes(title={"text": "loss"}, range=[-0.04 * top, 1.1 * top], row=2, col=1)
     target = 2 * float(run["part"].max())

@@ -134,7 +134,9 @@ def _errors(axes: "Axes", history: xr.Dataset) -> None:
             axes.plot(x + shift, found, "o", color=(SECOND, ACCENT)[place], markersize=5, alpha=0.85)
             lost = int(np.isnan(found).sum())
             if lost:
-                axes.annotate(f"{lost} not seen", (x, 0.97), xycoords=("data", "axes fraction"), fontsize=7, ha="center")
+                axes.annotate(
+                    f"{lost} not seen", (x, 0.97), xycoords=("data", "axes fraction"), fontsize=7, ha="center"
+                )
             ticks.append(x)
             names.append(f"jump {jump + 1}" + (f"\n{text}" if jump == 0 else ""))
     axes.set_xticks(ticks, names)
@@ -178,7 +180,11 @@ def _hot(axes: "Axes", run: xr.Dataset) -> None:
     moments, losses = run["moment"].values, run["loss"].values
     for frequency, colour in colours.items():
         axes.plot(
-            moments, run["share"].sel(frequency=frequency), color=colour, linewidth=1.4, label=f"k = {frequency} learned"
+            moments,
+            run["share"].sel(frequency=frequency),
+            color=colour,
+            linewidth=1.4,
+            label=f"k = {frequency} learned",
         )
     axes.plot(moments, losses / losses[0], color=INK, linewidth=2.0, label="loss / first loss")
     begin = moments[int((losses < 0.999 * losses[0]).argmax())]
@@ -201,7 +207,9 @@ def _leading(axes: "Axes", history: xr.Dataset) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.05)
     axes.legend(fontsize=7, frameon=False, loc="lower left")
-    label_axes(axes, "share of the loss that is gone", "part of what is learned", title="(f) of the frequency that leads")
+    label_axes(
+        axes, "share of the loss that is gone", "part of what is learned", title="(f) of the frequency that leads"
+    )
 
 
 def _matrix(axes: "Axes", run: xr.Dataset) -> None:
@@ -227,7 +235,9 @@ def _phases(axes: "Axes", run: xr.Dataset, six: np.ndarray) -> None:
     count = sizes.shape[1]
     sums, lasts = run["phase_sum"].values[:, :count], run["phase_last"].values[:, :count]
     for turn in (-1, 0, 1):
-        axes.plot([-math.pi, math.pi], [-math.pi + 2 * math.pi * turn, math.pi + 2 * math.pi * turn], color=FAINT, lw=0.9)
+        axes.plot(
+            [-math.pi, math.pi], [-math.pi + 2 * math.pi * turn, math.pi + 2 * math.pi * turn], color=FAINT, lw=0.9
+        )
     axes.scatter(lasts[0], sums[0], facecolors="none", edgecolors=FAINT, s=26, zorder=2)
     shades = [colours[int(k)] for k in frequencies[-1][grown]]
     axes.scatter(lasts[-1][grown], sums[-1][grown], c=shades, s=34, zorder=3)
@@ -256,11 +266,21 @@ def _wrap(angles: np.ndarray) -> np.ndarray:
 def _few(axes: "Axes", history: xr.Dataset) -> None:
     found = history["few_fraction"].values
     counts = np.arange(1, len(found) + 1)
-    axes.bar(counts, BEST_FRACTIONS, color=FAINT, alpha=0.45, width=0.62, label="expected")
+    axes.bar(counts, BEST_FRACTIONS[: len(found)], color=FAINT, alpha=0.45, width=0.62, label="expected")
     axes.plot(counts, found, "o", color=SECOND, markersize=6, label="best of a search")
     for count, value in zip(counts, found, strict=True):
-        axes.annotate(f"{value:.3f}", (count, value), xytext=(0, 6), textcoords="offset points", fontsize=8, ha="center")
-    axes.plot([5], [0], "o", color=INK, markerfacecolor="white", markersize=7, label="as small as one likes, unbounded weights")
+        axes.annotate(
+            f"{value:.3f}", (count, value), xytext=(0, 6), textcoords="offset points", fontsize=8, ha="center"
+        )
+    axes.plot(
+        [5],
+        [0],
+        "o",
+        color=INK,
+        markerfacecolor="white",
+        markersize=7,
+        label="as small as one likes, unbounded weights",
+    )
     loss = float(history["six_loss"].isel(encoding=0))
     axes.plot([6], [loss], "o", color=INK, markersize=7, label=f"closed form, {loss:.0e}")
     axes.set_xticks(range(1, 7))
