@@ -4,7 +4,7 @@ The target depends on a few hidden directions ("indices") of the input. The netw
 homogeneous of degree 3. From a vanishing start it learns one index after the other, the strongest first; alternating gradient
 flows say when, and how far the loss falls. Beside the prediction stands the integrated gradient flow of the same network.
 
-Run: python examples/multi_index.py [FOLDER]. With a folder, both histories are written there.
+Run: python examples/multi_index.py [FOLDER]. With a folder, the flow and a picture of the staircase are written there.
 """
 
 import sys
@@ -14,15 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learnmech.dynamics.agf.engine_reading import read_run
-from learnmech.dynamics.agf.engine_run import run
-from learnmech.dynamics.agf.flows import gradient_flow
-from learnmech.dynamics.agf.problems import Block
-from learnmech.dynamics.agf.written_problem import NeuronProblem
+from learnmech.dynamics import agf
 from learnmech.history import save
 
-DIMENSION, SAMPLES, NEURONS = 6, 200, 6
-STRENGTHS = np.array([3.0, -2.0, 1.0])
+DIMENSION, SAMPLES, NEURONS, SCALE = 4, 120, 4, 1e-2
+STRENGTHS = np.array([2.0, -1.2])
 
 torch.set_num_threads(1)
 random = np.random.default_rng(0)
@@ -43,48 +39,24 @@ def nearest_index(theta: np.ndarray) -> str:
     return f"{'+' if theta[0] > 0 else '-'}v{index}"
 
 
-problem = NeuronProblem(
+problem = agf.NeuronProblem(
     neuron,
     3,
     inputs,
     targets,
     1 + DIMENSION,
-    blocks=(Block(0, 1, 1), Block(1, 1 + DIMENSION, 2)),
+    blocks=(agf.Block(0, 1, degree=1), agf.Block(1, 1 + DIMENSION, degree=2)),
     label=nearest_index,
     name="multi-index model",
 )
+start = SCALE * random.standard_normal((NEURONS, 1 + DIMENSION))
+prediction = agf.read_run(agf.run(problem, start))
+print(prediction)
 
-
-def crossing(times: np.ndarray, losses: np.ndarray, middle: float) -> float:
-    """Give the time at which a falling loss crosses a value."""
-    after = int((losses < middle).argmax())
-    share = (losses[after - 1] - middle) / (losses[after - 1] - losses[after])
-    return float(times[after - 1] + share * (times[after] - times[after - 1]))
-
-
-def compare(scale: float) -> None:
-    """Print the prediction beside gradient flow, for starts of a given size."""
-    init = scale * np.random.default_rng(3).standard_normal((NEURONS, 1 + DIMENSION))
-    stages = run(problem, init)
-    prediction = read_run(stages)
-    flow = gradient_flow(problem, init, stop=1e-5, tolerance=1e-6)
-    times, losses, speeds = (flow[name].values for name in ("time", "loss", "speed"))
-    jumps = [crossing(times, losses, (high + low) / 2) for high, low in zip(prediction.levels, prediction.levels[1:])]
-    ends = [*jumps[1:], times[-1]]
-    print(f"start {scale:g}: the engine ended with '{stages.attrs['ended']}'")
-    print("  learns   jump predicted   measured   error    level predicted   measured")
-    for learned, when, level, jump, end in zip(
-        prediction.order, prediction.times, prediction.levels[1:], jumps, ends, strict=True
-    ):
-        inside = np.flatnonzero((times > jump) & (times <= end))
-        plateau = losses[inside[speeds[inside].argmin()]]
-        print(
-            f"  {learned!s:8s} {when:14.4f} {jump:10.4f} {abs(when / jump - 1):8.2%} {level:16.6f} {plateau:10.6f}"
-        )
-    if len(sys.argv) > 1:
-        save(stages, Path(sys.argv[1]) / f"multi_index_stages_{scale:g}.nc")
-        save(flow, Path(sys.argv[1]) / f"multi_index_flow_{scale:g}.nc")
-
-
-for size in (1e-2, 1e-3):
-    compare(size)
+flow = agf.gradient_flow(problem, start, end=1.3 * float(prediction.times[-1]), tolerance=1e-6)
+found = agf.compare(prediction, flow)
+print(found)
+if len(sys.argv) > 1:
+    folder = Path(sys.argv[1])
+    save(flow, folder / "flow.nc")
+    found.draw().write_html(folder / "staircase.html")

@@ -48,4 +48,17 @@ def test_example_of_leaky_nets(tmp_path):
 
 
 def test_every_example_is_tested():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", "own_transformer.py", "leaky_digits.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "quickstart.py",
+        "own_transformer.py",
+        "leaky_digits.py",
+        "multi_index.py",
+    }
+
+
+def test_example_of_a_multi_index_model(tmp_path):
+    assert count_lines("multi_index.py") < 150
+    run = run_example("multi_index.py", tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "2 of 2 predicted jumps seen" in run.stdout
+    assert (tmp_path / "staircase.html").exists()

@@ -14,12 +14,13 @@ from scipy.optimize import minimize
 from learnmech.dynamics.agf.problems import Problem
 
 _LARGE = 300
-_MOST_STEPS = 5_000
+_MOST_STEPS = 3_000
 _FLOW_TOLERANCE = 1e-7
 _STALLED = 1e-5
 _NEAR = 1e-5
 _AT_REST = 1e-9
 _CLOSE = 1e-2
+_CLOSE_EACH = 0.1
 _WEAKEST = 1e-5
 _VANISHED = 1e-3
 _LARGEST_VANISHED = 0.3
@@ -59,6 +60,9 @@ def settle(
     it round) is taken out, and the others go on. Where the best loss needs infinite weights, the flow ends, not converged, once
     the loss falls by less than a hundred thousandth of its way while time doubles.
 
+    A problem with a better way, as for gradients with kinks, has a method ``settle(neurons)`` that gives the neurons at the critical point
+    and whether it was reached.
+
     Args:
         problem: the model.
         neurons: the active ones at the start.
@@ -76,6 +80,11 @@ def settle(
     turning = 2 * np.sqrt(np.abs(charges).max(axis=1, initial=0.0))
     smallest = np.where(may_vanish, np.clip(turning, _VANISHED, _LARGEST_VANISHED), 0.0)
     scale = max(float(np.linalg.norm(problem.gradient(neurons))), _WEAKEST * reference)
+    own = getattr(problem, "settle", None)
+    if own is not None and len(neurons):
+        ends, converged = own(neurons)
+        ends = np.asarray(ends, dtype=np.float64)
+        return Settled(ends, np.linalg.norm(ends, axis=1) < smallest, bool(converged))
     while not gone.all():
         stay = np.flatnonzero(~gone)
         found = _follow(problem, neurons[stay], smallest[stay], scale, tolerance, stopped)
@@ -191,7 +200,8 @@ def _polish(
     if (np.linalg.norm(found, axis=1) < smallest).any():
         return None
     before = problem.loss(state)
-    near = np.linalg.norm(found - state) <= _CLOSE * np.linalg.norm(state)
+    moved, sizes = np.linalg.norm(found - state, axis=1), np.linalg.norm(state, axis=1)
+    near = np.linalg.norm(moved) <= _CLOSE * np.linalg.norm(sizes) and bool((moved <= _CLOSE_EACH * sizes).all())
     return found if near and problem.loss(found) <= before * (1 + 1e-12) else None
 
 

@@ -20,7 +20,10 @@ _ABSOLUTE_LOG = 1e-11
 _KINKED_STEP = 0.01
 _MOST_STEPS = 100_000
 _WINDOW = 200
-_AT_REST = 1e-13
+_AT_REST = 3e-16
+_NEARLY_AT_REST = 1e-13
+_LONG_WINDOW = 1000
+_GROWN = 1.5
 _TINY = 1e-10
 _TIE = 1e-9
 _PROBES = 16
@@ -153,7 +156,8 @@ def wait(
     step = (
         _SmoothSteps(slopes, state, start, longest) if problem.smooth else _KinkedSteps(slopes, state, start, longest)
     )
-    window = state
+    window, turned = state, np.zeros(len(logs))
+    resting = np.zeros(len(logs), dtype=bool)
     for count in range(_MOST_STEPS):
         before, old = step.moment, step.state
         if before >= longest:
@@ -169,7 +173,11 @@ def wait(
         if stopped():
             return _end(step.moment, step.state, problem.size, "interrupted")
         turning, growth, _ = slopes.parts(step.state)
-        moving = np.linalg.norm(turning, axis=1) > _AT_REST * scale
+        speeds = np.linalg.norm(turning, axis=1)
+        if count % _LONG_WINDOW == _LONG_WINDOW - 1:
+            resting = (speeds <= _NEARLY_AT_REST * scale) & (speeds <= _GROWN * turned)
+            turned = speeds
+        moving = (speeds > _AT_REST * scale) & ~(resting & (speeds <= _NEARLY_AT_REST * scale))
         if not problem.smooth and count % _WINDOW == _WINDOW - 1:
             moved = np.linalg.norm((step.state - window).reshape(-1, problem.size + 1)[:, :-1], axis=1)
             if not ((growth > _TINY * scale) | (moved > 1e-4)).any():

@@ -101,6 +101,7 @@ def run(
         state.record([], True)
         if longest is None:
             longest = state.patience()
+        state.active = state.logs >= 0
         if state.active.any():
             state.minimise(np.flatnonzero(state.active))
         ended = ""
@@ -143,7 +144,7 @@ class _State:
         count = len(self.neurons)
         self.first_logs = log_norms(self.neurons)
         self.logs = self.first_logs.copy()
-        self.active: Bool[np.ndarray, " neurons"] = self.logs >= 0
+        self.active: Bool[np.ndarray, " neurons"] = np.zeros(count, dtype=bool)
         self.directions = np.zeros_like(self.neurons)
         some = np.isfinite(self.logs)
         largest = np.abs(self.neurons[some]).max(axis=1, keepdims=True)

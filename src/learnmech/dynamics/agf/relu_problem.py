@@ -13,6 +13,7 @@ from learnmech.dynamics.agf.problems import Block, Problem
 from learnmech.dynamics.agf.relu_directions import ReluDirections, extremal_directions
 from learnmech.dynamics.agf.relu_flow import follow_net, make_net
 from learnmech.dynamics.agf.relu_inputs import relu_data
+from learnmech.dynamics.agf.relu_stages import minimise
 from learnmech.errors import LearnmechError
 
 _AT_REST = 1e-8
@@ -117,6 +118,17 @@ class ReluProblem(Problem):
             Plain values by name.
         """
         return {**super().config(), "leak": self.leak, "bias": self.bias}
+
+    def settle(self, neurons: Float[np.ndarray, "neurons size"]) -> tuple[Float[np.ndarray, "neurons size"], bool]:
+        """Follow active neurons to a critical point, kink by kink.
+
+        Args:
+            neurons: rows (a, w).
+
+        Returns:
+            The neurons there, and whether it was reached.
+        """
+        return minimise(self.points, self.values, self.leak, neurons)
 
     def flow(
         self, init: Float[np.ndarray, "neurons size"], end: float | None, stop: float, tolerance: float, records: int

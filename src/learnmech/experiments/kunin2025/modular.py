@@ -38,10 +38,11 @@ _BASE: Mapping[str, Any] = {
     "seeds": 5,
     "jumps": 2,
     "later": 2.0,
+    "patience": 10.0,
     "records": 400,
     "starts": 12,
     "few": 4,
-    "few_starts": 8,
+    "few_starts": 16,
 }
 SETTINGS: Mapping[Scale, Mapping[str, Any]] = {
     "smoke": {
@@ -50,15 +51,16 @@ SETTINGS: Mapping[Scale, Mapping[str, Any]] = {
         "templates": {"correlated": {"1": 5.0, "3": 2.5}, "without resonance": {"1": 5.0, "2": 2.5}},
         "width": 12,
         "one_hot_p": 5,
-        "one_hot_width": 6,
-        "scale": 6e-2,
+        "one_hot_width": 12,
+        "scale": 1e-1,
         "seeds": 1,
         "jumps": 1,
         "later": 1.5,
-        "records": 100,
+        "patience": 4.0,
+        "records": 80,
         "starts": 4,
         "few": 2,
-        "few_starts": 4,
+        "few_starts": 2,
     },
     "reduced": _BASE,
     "paper": {**_BASE, "seeds": 10, "jumps": 3, "later": 1.5, "records": 800, "few_starts": 40},
@@ -122,13 +124,16 @@ MODULAR = Reproduction(
     name="kunin2025/modular",
     title="a network learns addition modulo p one frequency at a time, the strongest of the encoding first",
     caption="f(a, b) = Σ (u·x_a + v·x_b)² w, with number a shown as a template rolled by a; target x_(a+b). (a) The paper's template, |x̂| = 10, 5, 2.5 "
-    "at k = 1, 3, 5: loss of gradient flow from seed 0 (red; other seeds grey) and the staircase predicted from that start (dashed). (b) The same "
-    "amplitudes at k = 1, 4, 7. (c) Measured over predicted time minus 1, one dot a seed; the band is the bound of the claims. The first jump is "
-    "predicted well, the second is not in all seeds. In (a) there is a resonance, 3 = 3·1: the neurons of frequency 1 "
-    "still drift when it is learned, and push those of frequency 3. (b) was chosen after (a) had failed, to be without it. "
+    "at k = 1, 3, 5: loss of gradient flow from seed 0 (red; other seeds grey), the staircase predicted from that start (dashed), and the same with "
+    "a step for each neuron that activates (blue). (b) The same amplitudes at k = 1, 4, 7. (c) Measured over predicted time minus 1, one dot a seed; "
+    "the band is the bound of the claims. The first jump is predicted well, the second not in all seeds. In (a) there is a resonance, "
+    "3 = 3·1: the neurons of frequency 1 still relax when frequency 3 is learned, and help or hinder it. (b), without one, was chosen after (a) had "
+    "failed, and is better but not good in all seeds: a frequency is learned in several steps, and where one of them ends just above the middle of "
+    "two levels a hair decides which counts as the jump. "
     "(d) Power of the output at each frequency; dotted: of the target. (e) One-hot numbers have equal |x̂| everywhere: all frequencies are learned "
     "together, and no staircase is predicted. (f) How much of what is learned belongs to the frequency that leads. (g) Squared norm of each neuron by "
-    "frequency at the end. (h) A neuron with the largest utility has phases s_u + s_v = s_w + s_x, on the line; stars: six that learn a frequency. "
+    "frequency at the end. (h) A neuron with the largest utility has phases s_u + s_v = s_w + s_x, on the line: dots show each neuron when its norm "
+    "first reaches 1/2; afterwards it may leave the line again, as neurons share a frequency; stars: six that learn a frequency. "
     "(i) What 1 to 6 neurons leave of the loss of one frequency. Differs from the paper: the flow is integrated, not 1e6 steps of SGD "
     "(rate 0.01, momentum 0.9), and the times for a given start, the best fractions and the six neurons in closed form are derived here.",
     settings=SETTINGS,

@@ -142,19 +142,13 @@ def frame_traces(run: xr.Dataset, record: int) -> list[tuple[Any, tuple[int, int
     kept = np.isfinite(amplitudes[0])
     at = run["frequency"].values[kept].tolist()
     shades = [colours[int(k)] for k in frequencies[record]]
-    traces: list[tuple[Any, tuple[int, int]]] = [
-        (
-            go.Scatter(
-                x=at,
-                y=amplitudes[neuron][kept].round(4).tolist(),
-                mode="lines",
-                line={"color": shades[neuron], "width": 1.8},
-                hovertemplate=f"neuron {neuron}: %{{y}} at k = %{{x}}<extra></extra>",
-            ),
-            (1, 1),
-        )
-        for neuron in range(count)
-    ]
+    traces: list[tuple[Any, tuple[int, int]]] = []
+    for frequency, colour in colours.items():  # one trace for all neurons of a frequency, with gaps between them
+        lines = amplitudes[frequencies[record] == frequency][:, kept].round(4).tolist()
+        heights = [value for line in lines for value in (*line, None)]
+        places = [value for _ in lines for value in (*at, None)]
+        line = {"color": colour, "width": 1.8}
+        traces.append((go.Scatter(x=places, y=heights, mode="lines", line=line, hoverinfo="skip"), (1, 1)))
     norms = np.sqrt(sizes[record] / sizes.max())
     traces.append(
         (

@@ -22,7 +22,7 @@ SOURCE = "Kunin et al. 2025 (arXiv 2506.06489), modular addition"
 BEST_FRACTIONS = (8 / 9, 5 / 9, 0.326, 1 / 6)
 """Of a frequency's loss, what 1 to 4 neurons leave at the best."""
 ONE_HOT = "one-hot"
-_LATE, _LATE_BOUNDS = 1.15, 10.0
+_LATE = 1.15
 
 
 def make_template(config: Mapping[str, Any]) -> Float[np.ndarray, " p"]:
@@ -44,8 +44,8 @@ def follow_start(config: Mapping[str, Any]) -> xr.Dataset:
     """Predict and train one network: a cell of a sweep.
 
     Args:
-        config: ``seed``, ``scale``, ``records``, ``jumps`` to follow, ``later`` (end, in times of the last of them), ``width``,
-            ``one_hot_width``, and see :func:`make_template`.
+        config: ``seed``, ``scale``, ``records``, ``jumps`` to follow, ``later`` (end of the flow, in predicted times of the last of
+            them), ``patience`` (end of the prediction, in lower bounds of that time), ``width``, ``one_hot_width``, and see :func:`make_template`.
 
     Returns:
         Its path over ``record``, the prediction and what was measured over ``jump`` and ``plateau``; over ``frequency`` parts of the loss, and
@@ -54,9 +54,9 @@ def follow_start(config: Mapping[str, Any]) -> xr.Dataset:
     template = make_template(config)
     problem = ModularProblem(template)
     hot = config["encoding"] == ONE_HOT
-    width = config["one_hot_width" if hot else "width"]
+    width, wide = config["one_hot_width" if hot else "width"], max(config["width"], config["one_hot_width"])
     start = problem.neurons(width, config["scale"], derive_seed(config["seed"], config["encoding"]))
-    jumps, prediction = config["jumps"], _predict(template, start, None if hot else config["jumps"])
+    jumps, prediction = config["jumps"], _predict(template, start, config, followed=not hot)
     last = prediction.times[-1 if hot else min(jumps, len(prediction)) - 1]
     flow = gradient_flow(
         problem, start, end=(_LATE if hot else config["later"]) * float(last), records=config["records"]
@@ -65,9 +65,8 @@ def follow_start(config: Mapping[str, Any]) -> xr.Dataset:
     take = np.minimum(np.arange(count), flow.sizes["time"] - 1)
     neurons, moments = flow["neurons"].values, flow["time"].values
     shares = frequency_share(neurons, template)
-    parts = spectrum(template)
+    parts, stages = spectrum(template), prediction.stages[:wide]
     most = max(config["p"], config["one_hot_p"]) // 2
-    wide = max(config["width"], config["one_hot_width"])
     powers = neuron_power(neurons[take], template)[..., 1:]
     here = (..., slice(powers.shape[-1]))
     sums, lasts = main_phases(neurons[take], template)
@@ -121,6 +120,16 @@ def follow_start(config: Mapping[str, Any]) -> xr.Dataset:
             spread(np.nan if hot else compare(prediction, flow).crossings[first], (jumps,), first),
             "when the loss crosses the mean of two predicted levels",
         ),
+        "stage_time": (
+            ("stage",),
+            spread([stage.moment for stage in stages], (wide,), (slice(len(stages)),)),
+            "when each neuron is predicted to activate",
+        ),
+        "stage_loss": (
+            ("stage",),
+            spread([stage.loss for stage in stages], (wide,), (slice(len(stages)),)),
+            "predicted loss afterwards",
+        ),
         "level": (("plateau",), prediction.levels[: jumps + 1], "predicted level"),
         "utility": ((), prediction.utilities.max(), "largest utility of a neuron of unit norm"),
     }
@@ -133,6 +142,7 @@ def follow_start(config: Mapping[str, Any]) -> xr.Dataset:
             "record": np.arange(count),
             "frequency": np.arange(1, most + 1),
             "neuron": np.arange(wide),
+            "stage": np.arange(wide),
             "jump": np.arange(jumps),
             "plateau": np.arange(jumps + 1),
         },
@@ -140,12 +150,13 @@ def follow_start(config: Mapping[str, Any]) -> xr.Dataset:
     )
 
 
-def _predict(template: np.ndarray, start: np.ndarray, jumps: int | None) -> ModularPrediction:
-    """Predict so many jumps, which spares the alternation those that are not followed."""
-    if jumps is None:
+def _predict(template: np.ndarray, start: np.ndarray, config: Mapping[str, Any], followed: bool) -> ModularPrediction:
+    """Predict; with ``followed`` not the jumps beyond those that are followed, which would take long."""
+    if not followed:
         return modular_addition(template, init=start)
     bounds = modular_addition(template, scale=float(np.linalg.norm(start, axis=1).max())).times
-    return modular_addition(template, init=start, end=_LATE_BOUNDS * float(bounds[min(jumps, len(bounds)) - 1]))
+    last = float(bounds[min(config["jumps"], len(bounds)) - 1])
+    return modular_addition(template, init=start, end=config["patience"] * last)
 
 
 def _half_times(moments: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ FREQUENCIES = (ACCENT, "#d98e04", THIRD, "#7b5ea7", "#c2577f")
 _FIRST = 0.4
 _SHOWN = 0.05
 _BAND = 0.1
+_GROWN = 0.5
 
 
 def draw(history: xr.Dataset) -> "Figure":
@@ -115,8 +116,13 @@ def _losses(axes: "Axes", runs: xr.Dataset, title: str) -> None:
     time_axis(axes, run)
     start, end = axes.get_xlim()
     draw_staircase(axes, times[np.isfinite(times)], run["level"].values, end, start=start, names=names)
+    stages = run["stage_time"].values < end
+    moments, losses = run["stage_time"].values[stages], run["stage_loss"].values[stages]
+    edges = np.concatenate([[start], moments, [end]])
+    heights = np.concatenate([run["level"].values[:1], losses])
+    axes.stairs(heights, edges, baseline=None, color=ACCENT, linewidth=0.9, label="predicted, neuron by neuron")
     axes.set_ylim(-0.03 * float(run["level"][0]), 1.08 * float(run["level"][0]))
-    axes.legend(fontsize=7, frameon=False, loc="upper right")
+    axes.legend(fontsize=7, frameon=False, loc="lower left")
     label_axes(axes, "time", "loss", title=title)
 
 
@@ -223,6 +229,7 @@ def _matrix(axes: "Axes", run: xr.Dataset) -> None:
     axes.grid(False)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=30)
     bar.ax.tick_params(labelsize=7, colors=INK)
+    bar.outline.set_visible(False)
     bar.set_label("squared norm", color=INK, fontsize=8)
 
 
@@ -231,21 +238,22 @@ def _phases(axes: "Axes", run: xr.Dataset, six: np.ndarray) -> None:
 
     colours = frequency_colours(run)
     frequencies, sizes = neuron_frequencies(run)
-    grown = sizes[-1] >= _SHOWN * sizes[-1].max()
     count = sizes.shape[1]
+    grown = np.flatnonzero((sizes >= _GROWN**2).any(axis=0))
+    when = (sizes >= _GROWN**2)[:, grown].argmax(axis=0)
+    there = frequencies[when, grown]
     sums, lasts = run["phase_sum"].values[:, :count], run["phase_last"].values[:, :count]
     for turn in (-1, 0, 1):
         axes.plot(
             [-math.pi, math.pi], [-math.pi + 2 * math.pi * turn, math.pi + 2 * math.pi * turn], color=FAINT, lw=0.9
         )
     axes.scatter(lasts[0], sums[0], facecolors="none", edgecolors=FAINT, s=26, zorder=2)
-    shades = [colours[int(k)] for k in frequencies[-1][grown]]
-    axes.scatter(lasts[-1][grown], sums[-1][grown], c=shades, s=34, zorder=3)
+    axes.scatter(lasts[when, grown], sums[when, grown], c=[colours[int(k)] for k in there], s=44, zorder=3)
     first = int(template_frequencies(run)[0])
     angles = np.angle(np.fft.fft(six.reshape(len(six), 3, -1), axis=-1)[..., first])
-    axes.scatter(_wrap(angles[:, 2]), _wrap(angles[:, 0] + angles[:, 1]), marker="*", c=INK, s=44, zorder=4)
+    axes.scatter(_wrap(angles[:, 2]), _wrap(angles[:, 0] + angles[:, 1]), marker="*", c=INK, s=22, zorder=4)
     marks = [(FAINT, "o", "none", "start"), (INK, "*", INK, "six in closed form")]
-    marks += [(colour, "o", colour, f"end, k = {k}") for k, colour in colours.items() if k in frequencies[-1][grown]]
+    marks += [(colour, "o", colour, f"norm 1/2, k = {k}") for k, colour in colours.items() if k in there]
     handles = [
         Line2D([], [], color=edge, marker=marker, linestyle="none", markerfacecolor=face, markersize=6, label=text)
         for edge, marker, face, text in marks
@@ -256,7 +264,7 @@ def _phases(axes: "Axes", run: xr.Dataset, six: np.ndarray) -> None:
     axes.set_yticks(ticks, names)
     axes.set_xlim(-3.4, 3.4)
     axes.set_ylim(-3.4, 3.4)
-    label_axes(axes, "phase of w", "phases of u + v − template", title="(h) paper's template: phases of neurons")
+    label_axes(axes, "phase of w", "phases of u + v − template", title="(h) paper's template: phases, as neurons grow")
 
 
 def _wrap(angles: np.ndarray) -> np.ndarray:
