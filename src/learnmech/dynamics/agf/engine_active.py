@@ -17,6 +17,7 @@ _LARGE = 300
 _MOST_STEPS = 3_000
 _FLOW_TOLERANCE = 1e-7
 _STALLED = 1e-5
+_STALLS = 4
 _NEAR = 1e-5
 _AT_REST = 1e-9
 _CLOSE = 1e-2
@@ -58,7 +59,8 @@ def settle(
     method (many neurons: a quasi-Newton search) makes it exact; its result counts only if it is near and the loss is not
     higher. A neuron that shrinks below a thousandth (or, if that is more, twice the norm at which its conserved charges would turn
     it round) is taken out, and the others go on. Where the best loss needs infinite weights, the flow ends, not converged, once
-    the loss falls by less than a hundred thousandth of its way while time doubles.
+    the loss falls by less than a hundred thousandth of its way while time doubles,
+    four times in a row.
 
     A problem with a better way, as for gradients with kinks, has a method ``settle(neurons)`` that gives the neurons at the critical point
     and whether it was reached.
@@ -145,20 +147,25 @@ def _follow(
     stopped: Callable[[], bool],
 ) -> Settled:
     """Flow until at rest, or until the first neuron has vanished."""
-    shape, none = neurons.shape, np.zeros(len(neurons), dtype=bool)
+    none, free = np.zeros(len(neurons), dtype=bool), _free(problem, neurons)
+
+    def whole(flat: np.ndarray) -> np.ndarray:
+        state = np.zeros_like(neurons)
+        state[free] = flat
+        return state
 
     def slope(_: float, flat: np.ndarray) -> np.ndarray:
-        return -problem.gradient(flat.reshape(shape)).ravel()
+        return np.asarray(-problem.gradient(whole(flat))[free])
 
     rests = float(np.linalg.norm(problem.gradient(neurons))) <= tolerance * scale
     if scale == 0 or rests:
         return Settled(neurons, none, True)
-    method: Any = RK23 if not problem.smooth else LSODA if neurons.size <= _LARGE else DOP853
+    method: Any = RK23 if not problem.smooth else LSODA if free.sum() <= _LARGE else DOP853
     rough = _FLOW_TOLERANCE if problem.smooth else 1e-6
-    solver = method(slope, 0.0, neurons.ravel(), math.inf, rtol=rough, atol=rough * 1e-2)
+    solver = method(slope, 0.0, neurons[free], math.inf, rtol=rough, atol=rough * 1e-2)
     state, near = neurons, _NEAR * scale
     begin = mark_loss = problem.loss(neurons)
-    mark = 10 / scale
+    mark, stalls = 10 / scale, 0
     for _ in range(_MOST_STEPS):
         before = np.linalg.norm(state, axis=1)
         with warnings.catch_warnings():
@@ -166,7 +173,7 @@ def _follow(
             solver.step()
         if solver.status == "failed" or not np.isfinite(solver.y).all():
             break
-        state = solver.y.reshape(shape).copy()
+        state = whole(solver.y)
         norms = np.linalg.norm(state, axis=1)
         vanished = (norms < smallest) & (norms < before)
         if vanished.any():
@@ -177,24 +184,29 @@ def _follow(
         if size <= tolerance * scale:
             return Settled(state, none, True)
         if size <= near:
-            polished = _polish(problem, state, tolerance * scale, smallest)
+            polished = _polish(problem, state, free, tolerance * scale, smallest)
             if polished is not None:
                 return Settled(polished, none, True)
             near /= 10
         if solver.t >= 2 * mark:
             now = problem.loss(state)
-            if mark_loss - now <= _STALLED * (begin - now):
+            stalls = stalls + 1 if mark_loss - now <= _STALLED * (begin - now) else 0
+            if stalls == _STALLS:
                 break
             mark, mark_loss = float(solver.t), now
-    polished = _polish(problem, state, tolerance * scale, smallest)
+    polished = _polish(problem, state, free, tolerance * scale, smallest)
     return Settled(state if polished is None else polished, none, polished is not None)
 
 
 def _polish(
-    problem: Problem, state: Float[np.ndarray, "neurons size"], least: float, smallest: Float[np.ndarray, " neurons"]
+    problem: Problem,
+    state: Float[np.ndarray, "neurons size"],
+    free: Bool[np.ndarray, "neurons size"],
+    least: float,
+    smallest: Float[np.ndarray, " neurons"],
 ) -> np.ndarray | None:
     """The critical point beside a state; None if there is none near, or the loss rises, or a neuron is about to vanish."""
-    found = _newton(problem, state, least) if state.size <= _LARGE else _search(problem, state, least)
+    found = (_newton if free.sum() <= _LARGE else _search)(problem, state, free, least)
     if not np.isfinite(found).all() or np.linalg.norm(problem.gradient(found)) > least:
         return None
     if (np.linalg.norm(found, axis=1) < smallest).any():
@@ -205,33 +217,50 @@ def _polish(
     return found if near and problem.loss(found) <= before * (1 + 1e-12) else None
 
 
-def _newton(problem: Problem, state: Float[np.ndarray, "neurons size"], least: float) -> np.ndarray:
+def _free(problem: Problem, neurons: Float[np.ndarray, "neurons size"]) -> Bool[np.ndarray, "neurons size"]:
+    """The numbers that can move: zeros that the flow keeps zero whatever the others are would only pick up rounding, and grow."""
+    random = np.random.default_rng(0)
+    fixed = neurons == 0
+    for _ in range(2 * len(neurons) + 4):
+        if not fixed.any():
+            break
+        probe = np.where(fixed, 0.0, random.standard_normal(neurons.shape))
+        fixed &= problem.gradient(probe) == 0
+    return np.asarray(~fixed)
+
+
+def _newton(
+    problem: Problem, state: Float[np.ndarray, "neurons size"], free: Bool[np.ndarray, "neurons size"], least: float
+) -> np.ndarray:
     """Newton's method on the gradient, with central differences and a pseudo-inverse for the directions of symmetries."""
     point = state
     for _ in range(8):
-        gradient = problem.gradient(point).ravel()
+        gradient = problem.gradient(point)[free]
         if np.linalg.norm(gradient) <= least / 10:
             break
         width = 1e-5 * max(1.0, float(np.abs(point).max()))
         columns = []
-        for index in range(point.size):
+        for index in np.flatnonzero(free):
             shift = np.zeros_like(point)
             shift.flat[index] = width
-            columns.append((problem.gradient(point + shift) - problem.gradient(point - shift)).ravel() / (2 * width))
+            columns.append((problem.gradient(point + shift) - problem.gradient(point - shift))[free] / (2 * width))
         hessian = np.stack(columns, axis=1)
-        step = np.linalg.lstsq((hessian + hessian.T) / 2, gradient, rcond=1e-7)[0]
-        point = point - step.reshape(point.shape)
+        point = point.copy()
+        point[free] -= np.linalg.lstsq((hessian + hessian.T) / 2, gradient, rcond=1e-7)[0]
         if not np.isfinite(point).all():
             break
     return point
 
 
-def _search(problem: Problem, state: Float[np.ndarray, "neurons size"], least: float) -> np.ndarray:
-    shape = state.shape
-
+def _search(
+    problem: Problem, state: Float[np.ndarray, "neurons size"], free: Bool[np.ndarray, "neurons size"], least: float
+) -> np.ndarray:
     def both(flat: np.ndarray) -> Any:
-        point = flat.reshape(shape)
-        return problem.loss(point), problem.gradient(point).ravel()
+        point = np.zeros_like(state)
+        point[free] = flat
+        return problem.loss(point), problem.gradient(point)[free]
 
     options: Any = {"gtol": least / math.sqrt(state.size) / 10, "ftol": 0.0, "maxiter": 5000, "maxfun": 20_000}
-    return np.asarray(minimize(both, state.ravel(), jac=True, method="L-BFGS-B", options=options).x).reshape(shape)
+    result = np.zeros_like(state)
+    result[free] = minimize(both, state[free], jac=True, method="L-BFGS-B", options=options).x
+    return result

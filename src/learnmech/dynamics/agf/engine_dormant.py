@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from learnmech.dynamics.agf.problems import Problem
 from learnmech.errors import LearnmechError
 
-_RELATIVE = {2: 1e-13}
+_RELATIVE = {2: 5e-14}
 _RELATIVE_ABOVE = 1e-10
 _ABSOLUTE = 1e-15
 _ABSOLUTE_LOG = 1e-11

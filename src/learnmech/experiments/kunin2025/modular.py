@@ -135,7 +135,8 @@ MODULAR = Reproduction(
     "frequency at the end. (h) A neuron with the largest utility has phases s_u + s_v = s_w + s_x, on the line: dots show each neuron when its norm "
     "first reaches 1/2; afterwards it may leave the line again, as neurons share a frequency; stars: six that learn a frequency. "
     "(i) What 1 to 6 neurons leave of the loss of one frequency. Differs from the paper: the flow is integrated, not 1e6 steps of SGD "
-    "(rate 0.01, momentum 0.9), and the times for a given start, the best fractions and the six neurons in closed form are derived here.",
+    "(rate 0.01, momentum 0.9), and the times for a given start, the best fractions and the six neurons in closed form are derived here. "
+    "The animation follows the run of (a): each neuron in the colour of its largest frequency, dots as large as its norm.",
     settings=SETTINGS,
     run=run,
     check=check,

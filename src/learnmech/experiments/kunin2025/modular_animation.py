@@ -9,6 +9,7 @@ import xarray as xr
 from learnmech.experiments import moving
 from learnmech.experiments.kunin2025.modular_claims import template_names
 from learnmech.experiments.kunin2025.modular_drawing import (
+    TICKS,
     frequency_colours,
     neuron_frequencies,
     template_frequencies,
@@ -55,10 +56,13 @@ def animate(history: xr.Dataset) -> str:
     figure.update_xaxes(title={"text": "frequency k"}, range=[0.6, count + 0.4], dtick=1, row=1, col=1)
     figure.update_yaxes(title={"text": "amplitude"}, range=[-0.03 * amplitude, 1.08 * amplitude], row=1, col=1)
     turns = {"tickvals": [-math.pi, 0, math.pi], "ticktext": ["-π", "0", "π"], "range": [-3.5, 3.5]}
-    figure.update_xaxes(title={"text": "phase of w"}, **turns, row=1, col=2)
-    figure.update_yaxes(title={"text": "phases of u + v − template"}, **turns, row=1, col=2)
+    figure.update_xaxes(title={"text": "phases: w"}, **turns, row=1, col=2)
+    figure.update_yaxes(title={"text": "u + v − template"}, **turns, row=1, col=2)
     start, end = _FIRST * float(run["predicted_time"][0]), float(run["moment"].max())
-    figure.update_xaxes(title={"text": "time"}, type="log", range=[math.log10(start), math.log10(end)], row=2, col=1)
+    marks = {"tickvals": [mark for mark in TICKS if start <= mark <= end]}
+    figure.update_xaxes(
+        title={"text": "time"}, type="log", range=[math.log10(start), math.log10(end)], **marks, row=2, col=1
+    )
     top = float(run["level"][0])
     figure.update_yaxes(title={"text": "loss"}, range=[-0.04 * top, 1.1 * top], row=2, col=1)
     target = 2 * float(run["part"].max())

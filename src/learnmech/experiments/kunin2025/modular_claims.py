@@ -119,7 +119,7 @@ def _times(key: str, name: str, history: xr.Dataset) -> Claim:
     if outside.any():
         counts = enumerate(outside.sum(axis=0), 1)
         measured += "; outside " + " and ".join(f"{count} of {seeds} at jump {place}" for place, count in counts)
-        measured += f". {_REASONS[key]} {_name_near_misses(near_misses(history)[:, :2], outside)}"
+        measured += f". {_REASONS[key]} {_name_near_misses(near_misses(history)[:, :2], outside)}".rstrip()
     return judge(key, text, bound, measured, not outside.any(), tested=seeds >= _SEEDS and jumps >= 2)
 
 

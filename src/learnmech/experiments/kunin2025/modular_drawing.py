@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FREQUENCIES = (ACCENT, "#d98e04", THIRD, "#7b5ea7", "#c2577f")
 """Colours of the frequencies of a template, in increasing order."""
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _FIRST = 0.4
 _SHOWN = 0.05
 _BAND = 0.1
@@ -100,7 +101,7 @@ def time_axis(axes: "Axes", run: xr.Dataset) -> None:
     start, end = _FIRST * float(run["predicted_time"][0]), float(run["moment"].max())
     axes.set_xscale("log")
     axes.set_xlim(start, end)
-    marks = [mark for mark in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if start <= mark <= end]
+    marks = [mark for mark in TICKS if start <= mark <= end]
     axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
     axes.minorticks_off()
 
