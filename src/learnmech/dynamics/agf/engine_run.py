@@ -72,7 +72,8 @@ def run(
         and ``accumulated`` utility S; over ``parameter`` too ``neurons``, which are those of dormant neurons at their true
         small size. Attribute ``ended``: ``"loss"`` (below tolerance), ``"all active"``, ``"at rest"`` (no dormant neuron can
         grow), ``"longest"``, ``"most stages"``, ``"too many steps"``, ``"interrupted"`` (a first Ctrl-C; the stages so far are
-        there). Attribute ``labels``: what the newly active neurons of each stage learn, by their direction when they wake. A stage that does not converge warns.
+        there). Attribute ``labels``: what the newly active neurons of each stage have learned, by
+        their parameters on the plateau. A stage that does not converge warns.
 
     Raises:
         InputError: for wrong arguments, or neurons that are all 0.
@@ -182,7 +183,6 @@ class _State:
 
     def minimise(self, new: np.ndarray) -> None:
         """Let the active neurons settle, put to sleep those that vanish, and record the stage."""
-        labels = [_plain(self.problem.label(self.neurons[neuron]), neuron) for neuron in new]
         active = np.flatnonzero(self.active)
         settled = settle(
             self.problem,
@@ -198,6 +198,7 @@ class _State:
             self.neurons[neuron] = self.directions[neuron]
             self.logs[neuron], self.active[neuron], self.vanished_at[neuron] = 0.0, False, self.moment
         if not settled.interrupted:
+            labels = [_plain(self.problem.label(self.neurons[neuron]), neuron) for neuron in new]
             self.record(labels, settled.converged)
 
     def record(self, labels: list[Any], converged: bool) -> None:

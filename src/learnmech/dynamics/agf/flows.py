@@ -35,6 +35,9 @@ def gradient_flow(
     neuron is the relative one times its own norm at the start, so that vanishing starts stay exact. An instance with a better
     way (:class:`~learnmech.dynamics.agf.DiagonalProblem`, in log variables) takes it.
 
+    Give ``end`` for starts below about 1e-8, and for neurons that slide on a kink: at a saddle where every neuron grows by less than 1e-8 of
+    the fastest rate so far, the flow counts as ended, and one that never rests so ends with an error.
+
     How to read it: the times are those of the solver, and three between each two if the loss moves there. ``speed`` is
     :math:`-L' = |\nabla L|^2`; with it, :func:`~learnmech.dynamics.agf.compare` finds a jump's time far more accurately than
     the points lie apart.

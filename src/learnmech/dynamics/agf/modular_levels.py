@@ -55,8 +55,8 @@ def modular_addition(
     Source: Kunin et al. 2025 (arXiv 2506.06489), modular addition. The Nyquist frequency, ties, and times for a given start are derived here.
 
     How to read it: L is half the squared distance summed over outputs, so ``torch.nn.MSELoss`` is 2/p times the levels. A level is reached only if
-    six neurons (two for the Nyquist frequency) can go to each frequency. With 18 neurons of scale 1e-2
-    the first time was within 3 % of gradient flow in all of 25 runs. The second was within 10 % in 9 of 10 for a template without resonance, off
+    six neurons (two for the Nyquist frequency) can go to each frequency. From starts of scale 1e-2
+    the first time was within 3 % of gradient flow in all of 30 runs (18 or 36 neurons). The second was within 10 % in 9 of 10 for a template without resonance, off
     by 19 % in the other, where the middle of the step lies next to one neuron's activation; and beyond 10 % in about half of the runs where
     a frequency is three times one learned before, whose neurons help it along while they relax.
 
