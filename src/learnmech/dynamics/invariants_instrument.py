@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
@@ -12,6 +11,7 @@ from learnmech.dynamics.invariants_findings import draw_invariants, read_invaria
 from learnmech.dynamics.invariants_of_probe import KnownSymmetries
 from learnmech.monitor.instrument import Figure, Finding, Level, Variable
 from learnmech.monitor.layers import LayerChoice
+from learnmech.monitor.memory import ProbeMemory
 from learnmech.monitor.probe import Probe
 from learnmech.monitor.snapshot import Chunk, Snapshot
 
@@ -64,8 +64,7 @@ class InvariantsInstrument:
     columns: Mapping[str, str] = {"charge_drift": "charge drift"}
 
     def __init__(self, level: Level = "full") -> None:
-        self._known: WeakKeyDictionary[Probe, KnownSymmetries] = WeakKeyDictionary()
-        self._remembered: Mapping[str, Any] = {}
+        self.memory = ProbeMemory(lambda probe: KnownSymmetries())
 
     def variables(self) -> Mapping[str, Variable]:
         """Describe what is measured."""
@@ -74,7 +73,7 @@ class InvariantsInstrument:
     @property
     def attributes(self) -> dict[str, Any]:
         """What was found, and why nothing was."""
-        known = next(iter(self._known.values()), None)
+        known = next(iter(self.memory.every()), None)
         if known is None:
             return {}
         return {
@@ -85,28 +84,7 @@ class InvariantsInstrument:
 
     def start(self, probe: Probe, layers: LayerChoice) -> "_InvariantsMeter":
         """Begin one probe."""
-        if probe not in self._known:
-            self._known[probe] = KnownSymmetries()
-            self._known[probe].load_state_dict(self._remembered)
-        return _InvariantsMeter(self._known[probe])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Give the charges that drifts are from.
-
-        Returns:
-            Tensors, numbers and text by name; empty before the first probe.
-        """
-        return next((known.state_dict() for known in self._known.values()), {})
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Count drifts from where an earlier watch began.
-
-        Args:
-            state: what :meth:`state_dict` gave.
-        """
-        self._remembered = state
-        for known in self._known.values():
-            known.load_state_dict(state)
+        return _InvariantsMeter(self.memory.of(probe))
 
     def read(self, history: xr.Dataset) -> Sequence[Finding]:
         """Say whether gradients obey the symmetries, and how far charges moved.

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from learnmech.errors import InputError
 from learnmech.monitor.criterion import out_of_memory
 from learnmech.monitor.instrument import Figure, Finding, Level, Variable
 from learnmech.monitor.layers import LayerChoice
+from learnmech.monitor.memory import ProbeMemory
 from learnmech.monitor.probe import Probe
 from learnmech.monitor.snapshot import Chunk, Snapshot
 
@@ -99,8 +99,7 @@ class RegimeInstrument:
     columns: Mapping[str, str] = {}
 
     def __init__(self, level: Level = "standard") -> None:
-        self._known: WeakKeyDictionary[Probe, FollowedKernel] = WeakKeyDictionary()
-        self._remembered: Mapping[str, Any] = {}
+        self.memory = ProbeMemory(FollowedKernel)
 
     def variables(self) -> Mapping[str, Variable]:
         """Describe what is measured."""
@@ -110,7 +109,7 @@ class RegimeInstrument:
     def attributes(self) -> dict[str, str | int | float]:
         """On how many samples and combinations the numbers rest, what they leave out, and why there are none."""
         found: dict[str, str | int | float] = {}
-        for known in self._known.values():
+        for known in self.memory.every():
             found |= {"regime_samples": len(known.rows), "regime_combinations": known.combinations}
             found["regime_covered"] = round(known.covered, 4)
             if known.reason:
@@ -127,28 +126,7 @@ class RegimeInstrument:
         Returns:
             A meter.
         """
-        if probe not in self._known:
-            self._known[probe] = FollowedKernel(probe)
-            self._known[probe].load_state_dict(self._remembered)
-        return _RegimeMeter(self._known[probe])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Give the kernels and parameters that later probes are compared with.
-
-        Returns:
-            Tensors and numbers by name; empty before the first probe.
-        """
-        return next((known.state_dict() for known in self._known.values()), {})
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Measure distances from where an earlier watch of the same probe began.
-
-        Args:
-            state: what :meth:`state_dict` gave.
-        """
-        self._remembered = state
-        for known in self._known.values():
-            known.load_state_dict(state)
+        return _RegimeMeter(self.memory.of(probe))
 
     def read(self, history: xr.Dataset) -> Sequence[Finding]:
         """Say whether training is lazy, rich or delayed rich so far.

@@ -9,6 +9,7 @@ import xarray as xr
 
 from learnmech.errors import InputError
 from learnmech.monitor.layers import LayerChoice
+from learnmech.monitor.memory import ProbeMemory
 from learnmech.monitor.probe import Probe
 from learnmech.monitor.snapshot import Meter
 
@@ -115,7 +116,7 @@ class Instrument(Protocol):
         held_out: whether it can measure a held-out batch too (forward passes only).
 
     More is optional: ``columns``, the headings of those of its variables that tables show, by name; ``attributes``, a
-    mapping of what a history should say about how it was measured; and the methods of :class:`Remembering`.
+    mapping of what a history should say about how it was measured; and ``memory``, see :class:`Remembering`.
     """
 
     name: str
@@ -139,15 +140,15 @@ class Instrument(Protocol):
 
 @runtime_checkable
 class Remembering(Protocol):
-    """An instrument that compares with earlier probes, and so has something to remember when a run is taken up again."""
+    """An instrument that compares with earlier probes, and so has something to remember when a run is taken up again.
+
+    Attributes:
+        name: of the instrument.
+        memory: what later probes need.
+    """
 
     name: str
-
-    def state_dict(self) -> dict[str, Any]:
-        """Give what later probes need, in a form that ``torch.load(weights_only=True)`` reads."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave; what does not fit the probe is left out."""
+    memory: ProbeMemory[Any]
 
 
 @dataclass(frozen=True)

@@ -445,7 +445,7 @@ class Monitor:
             "probe_seconds": self._probe_seconds,
             "failures": [list(failure) for failure in self.failures],
             "instruments": {
-                instrument.name: instrument.state_dict()
+                instrument.name: instrument.memory.state_dict()
                 for instrument in self._instruments.instruments
                 if isinstance(instrument, Remembering)
             },
@@ -470,7 +470,7 @@ class Monitor:
         self.failures = [(int(step), str(message)) for step, message in state.get("failures", [])]
         for instrument in self._instruments.instruments:
             if isinstance(instrument, Remembering) and instrument.name in state.get("instruments", {}):
-                instrument.load_state_dict(state["instruments"][instrument.name])
+                instrument.memory.load_state_dict(state["instruments"][instrument.name])
 
     # ------------------------------------------------------------------ small parts
 
