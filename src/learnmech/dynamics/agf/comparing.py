@@ -190,7 +190,7 @@ def compare(
     where the curve is flattest between two crossings. A noisy curve (all rises together above 1 % of the range) is smoothed
     for the crossings, and a level is the mean over the middle third between them; both then have standard errors.
 
-    Source: section "measuring" of our specification after Kunin et al. 2025 (arXiv 2506.06489); the treatment of noise is ours.
+    Source: time and level of a jump as in Kunin et al. 2025 (arXiv 2506.06489); the treatment of noise and of merged jumps is ours.
 
     How to read it: ``print`` it. Nothing is left out in silence: a jump that is missing, merged with its neighbour or invisible says why.
     Two jumps are merged if the loss never falls at less than half the speed it has at the slower of their two crossings: then both
@@ -203,8 +203,7 @@ def compare(
             in the unit of the prediction (see :meth:`~learnmech.dynamics.agf.Prediction.convert`); or times (points,).
         losses: (points,), if ``history`` is times.
         variable: name of the loss in a history; ``loss`` or ``train_loss`` if not given.
-        times: which field of the prediction to compare, such as ``"plain_times"``. Without, ``crossing_times`` or
-            its ``crossing_times``.
+        times: which field of the prediction to compare, such as ``"plain_times"``. Without, its ``crossing_times``.
         learned: what the run learned at each jump, in order of time; or a function (history, before, after) that says so from the moments of
             the plateaus before and after.
         clock: "linear", or "log" to let ``find_jumps`` judge speeds per decade of time.

@@ -9,7 +9,8 @@ from jaxtyping import Float
 _SATURATED = 230.0
 _ROUNDS = 60
 _ACCURATE = 1e-10
-_LOSS_HALF = math.log(math.sqrt(2) - 1)
+LOSS_HALF = math.log(math.sqrt(2) - 1)
+"""Log odds of a mode that has taken half of its part of the loss."""
 
 
 def missing_shares(
@@ -112,7 +113,7 @@ def loss_times(
         missing = missing_shares(times, hidden, growth, strengths)
         losses = np.einsum("j,tjk,k->t", drops, missing**2, drops) / 2
         share = np.clip((losses - levels[jumps + 1]) / (levels[jumps] - levels[jumps + 1]), 1e-3, 1 - 1e-3)
-        return np.asarray(np.log(1 - np.sqrt(share)) - np.log(share) / 2 - _LOSS_HALF)
+        return np.asarray(np.log(1 - np.sqrt(share)) - np.log(share) / 2 - LOSS_HALF)
 
     return _solve(guess, jumps, growth, log_odds)
 

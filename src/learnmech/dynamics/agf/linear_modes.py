@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from learnmech.dynamics.agf.linear_covariance import general_stages
-from learnmech.dynamics.agf.linear_exact import half_times, loss_times
+from learnmech.dynamics.agf.linear_exact import LOSS_HALF, half_times, loss_times
 from learnmech.dynamics.agf.linear_plain import neuron_times
 from learnmech.dynamics.agf.linear_problem import covariances, two_matrices, unexplained
 from learnmech.dynamics.agf.predictions import Prediction
@@ -20,7 +20,6 @@ from learnmech.errors import InputError
 Case = Literal["whitened", "commuting", "general"]
 _SAME = 1e-9
 _NOTHING = 1e-12
-_LOSS_HALF = math.log(math.sqrt(2) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +150,7 @@ def linear(A0: Any, W0: Any, sigma_yx: Any, sigma_xx: Any = None, *, sigma_yy: A
     chosen = chosen[np.argsort(np.nan_to_num(halves[chosen], nan=-math.inf, posinf=math.inf), kind="stable")]
     drops = growth * strengths / 2
     levels = np.maximum(drops.sum() - np.concatenate([[0.0], np.cumsum(drops[chosen])]), 0.0)
-    crossed = halves[chosen] + _LOSS_HALF / (2 * growth[chosen])
+    crossed = halves[chosen] + LOSS_HALF / (2 * growth[chosen])
     every = np.concatenate([chosen, np.setdiff1d(np.arange(len(growth)), chosen)])
     whole = levels, hidden[:, every], growth[every], strengths[every]
     return LinearPrediction(
@@ -274,9 +273,9 @@ def _general(cross: np.ndarray, inverse: np.ndarray, size: float, hidden: int, f
     stages = general_stages(cross, inverse, min(hidden, *cross.shape))
     unit = max(-math.log(size), 0.0)
     count = len(stages.times)
-    maps = [mode.left[:, None] * mode.left[None, :] @ cross @ inverse @ inverse for mode in stages.modes]
-    rights = [mapped.T @ mode.left for mapped, mode in zip(maps, stages.modes, strict=True)]
-    strengths = np.array([np.linalg.norm(right) for right in rights])
+    left = np.array([mode.left for mode in stages.modes]).reshape(count, len(cross)).T
+    right = inverse @ inverse @ cross.T @ left
+    strengths = np.linalg.norm(right, axis=0)
     return LinearPrediction(
         times=unit * stages.times,
         levels=floor + stages.levels[: count + 1],
@@ -286,10 +285,8 @@ def _general(cross: np.ndarray, inverse: np.ndarray, size: float, hidden: int, f
         case="general",
         growth=np.array([mode.growth for mode in stages.modes]),
         strengths=strengths,
-        left=np.stack([mode.left for mode in stages.modes], axis=1) if count else np.zeros((len(cross), 0)),
-        right=np.stack([right / norm for right, norm in zip(rights, strengths, strict=True)], axis=1)
-        if count
-        else np.zeros((cross.shape[1], 0)),
+        left=left,
+        right=right / strengths,
         find_plain_times=partial(np.copy, unit * stages.times),
         find_loss_times=partial(np.full, count, math.nan),
     )

@@ -7,7 +7,7 @@ import xarray as xr
 
 from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.kunin2025.linear_reading import power_of_ten, relative_error
-from learnmech.experiments.kunin2025.staircases import draw_measured, draw_staircase
+from learnmech.experiments.kunin2025.staircases import draw_measured, draw_predicted
 from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _draw_scales(axes: "Axes", history: xr.Dataset) -> None:
     scale, levels = float(part["scale"]), part["expected_level"].values
     times = scale * part["expected_crossing"].values
     names = [f"component {component + 1}" for component in range(len(times))]
-    draw_staircase(axes, times, levels, 1.06 * last, names=names, label="predicted, smallest scale")
+    draw_predicted(axes, times, levels, 1.06 * last, names=names, label="predicted, smallest scale")
     axes.plot(scale * part["lower_bound"], levels[1:], ">", color=SECOND, markersize=6, label="lower bounds", zorder=5)
     axes.set_xlim(0, 1.06 * last)
     label_axes(axes, "time × scale of the start", "loss", title="(a) the staircase of linear attention")

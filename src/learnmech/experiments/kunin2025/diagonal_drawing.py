@@ -10,7 +10,7 @@ from jaxtyping import Float
 from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.kunin2025.diagonal_claims import time_errors
 from learnmech.experiments.kunin2025.diagonal_measuring import two_coordinates
-from learnmech.experiments.kunin2025.staircases import draw_staircase
+from learnmech.experiments.kunin2025.staircases import draw_predicted
 from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _staircase(axes: "Axes", history: xr.Dataset, prefix: str) -> None:
     end = float(history[f"{prefix}moment"].max())
     start = _FIRST * float(times[0])
     lowest = 0.1 * float(levels[-2])
-    draw_staircase(axes, times, np.maximum(levels, 1e-3 * lowest), end, start=start)
+    draw_predicted(axes, times, np.maximum(levels, 1e-3 * lowest), end, start=start)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(lowest, 1.6 * float(levels[0]))

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from learnmech.experiments.drawing import label_axes, new_figure
-from learnmech.experiments.kunin2025.staircases import draw_measured, draw_staircase
+from learnmech.experiments.kunin2025.staircases import draw_measured, draw_predicted
 from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def draw(history: xr.Dataset) -> "Figure":
         for jump in jumps:
             axes.axvline(jump, color=SECOND, linewidth=1.1, zorder=1)
     draw_measured(loss, times, history["loss"].values, colour=INK, label="gradient flow")
-    draw_staircase(
+    draw_predicted(
         loss,
         history["jump_time"].values,
         history["jump_level"].values,

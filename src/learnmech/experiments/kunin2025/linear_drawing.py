@@ -8,7 +8,7 @@ import xarray as xr
 from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.kunin2025.linear_claims import REFINED
 from learnmech.experiments.kunin2025.linear_reading import power_of_ten, relative_error
-from learnmech.experiments.kunin2025.staircases import draw_measured, draw_staircase
+from learnmech.experiments.kunin2025.staircases import draw_measured, draw_predicted
 from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _draw_scales(axes: "Axes", history: xr.Dataset) -> None:
         levels = part["expected_level"].values
         middles = (levels[:-1] + levels[1:]) / 2
         axes.plot(part["expected_crossing"] / unit, middles, "o", color=colour, markersize=4.5, markeredgecolor="white")
-    draw_staircase(axes, limit, first["expected_level"].isel(scale=0).values, end, label="limit of a small start")
+    draw_predicted(axes, limit, first["expected_level"].isel(scale=0).values, end, label="limit of a small start")
     axes.set_xlim(0, end)
     label_axes(axes, "time / log(1/scale)", "loss", title="(a) the staircase sharpens; dots: predicted")
     axes.legend(fontsize=7.5, frameon=False)
@@ -89,8 +89,8 @@ def _draw_power(axes: "Axes", history: xr.Dataset) -> None:
     end = min(1.15 * float(part["power_expected_crossing"].max()), float(part["power_moment"].max()))
     draw_measured(axes, part["power_moment"].values, part["power_loss"].values)
     levels = part["power_expected_level"].values
-    draw_staircase(axes, part["power_plain"].values, levels, end, colour=FAINT, label="plain prediction")
-    draw_staircase(axes, part["power_expected_crossing"].values, levels, end, label="refined prediction")
+    draw_predicted(axes, part["power_plain"].values, levels, end, colour=FAINT, label="plain prediction")
+    draw_predicted(axes, part["power_expected_crossing"].values, levels, end, label="refined prediction")
     axes.set_yscale("log")
     axes.set_ylim(0.4 * levels[-2], 1.6 * levels[0])
     axes.set_xlim(0, end)

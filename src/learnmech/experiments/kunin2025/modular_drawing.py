@@ -9,7 +9,7 @@ import xarray as xr
 from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.kunin2025.modular_cells import BEST_FRACTIONS, ONE_HOT
 from learnmech.experiments.kunin2025.modular_claims import leading_part, template_names, time_errors
-from learnmech.experiments.kunin2025.staircases import draw_measured, draw_staircase
+from learnmech.experiments.kunin2025.staircases import draw_measured, draw_predicted
 from learnmech.figures import ACCENT, FAINT, INK, SECOND, THIRD
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _losses(axes: "Axes", runs: xr.Dataset, title: str) -> None:
     names = [f"k = {frequency:.0f}" for frequency in run["predicted_frequency"].values]
     time_axis(axes, run)
     start, end = axes.get_xlim()
-    draw_staircase(axes, times[np.isfinite(times)], run["level"].values, end, start=start, names=names)
+    draw_predicted(axes, times[np.isfinite(times)], run["level"].values, end, start=start, names=names)
     stages = run["stage_time"].values < end
     moments, losses = run["stage_time"].values[stages], run["stage_loss"].values[stages]
     edges = np.concatenate([[start], moments, [end]])

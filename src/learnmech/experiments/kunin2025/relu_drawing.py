@@ -8,7 +8,7 @@ import xarray as xr
 
 from learnmech.experiments.drawing import label_axes, new_figure
 from learnmech.experiments.kunin2025.relu_cells import six_points
-from learnmech.experiments.kunin2025.staircases import draw_staircase
+from learnmech.experiments.kunin2025.staircases import draw_predicted
 from learnmech.figures import ACCENT, FAINT, INK, PAPER, SECOND, THIRD, depth_colours
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _draw_losses(axes: "Axes", history: xr.Dataset) -> None:
         last = max(last, float(one["plain"].max()) / log)
     smallest = history.isel(log=-1, draw=0)
     end = 1.25 * last
-    draw_staircase(
+    draw_predicted(
         axes,
         smallest["plain"].values / logs[-1],
         smallest["expected_level"].values,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw_staircase(
+def draw_predicted(
     axes: "Axes",
     times: Float[np.ndarray, " jumps"],
     levels: Float[np.ndarray, " plateaus"],
