@@ -66,7 +66,7 @@ def animate(
                 "x": 0.2,
                 "len": 0.8,
                 "y": -0.06,
-                "currentvalue": {"prefix": prefix, "font": {"size": 13, "color": INK}},
+                "currentvalue": {"prefix": prefix, "xanchor": "right", "font": {"size": 13, "color": INK}},
                 "font": {"size": 1, "color": "rgba(0,0,0,0)"},
                 "ticklen": 0,
                 "steps": [{"label": moment, "method": "animate", "args": [[moment], still]} for moment in moments],
